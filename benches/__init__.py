@@ -1,0 +1,1 @@
+"""Benchmarks of gcnn_kernels against what users have without it (see README.md)."""

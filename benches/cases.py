@@ -1,0 +1,240 @@
+"""The cases: every convolution, norm and group pooling of the networks of Dey et al. 2021, read off the networks.
+
+Each network is run once on tensors without data; hooks note what its layers see. So nothing here repeats the tables,
+and the layer of the plain CNN that corresponds to a layer of the G-CNN is the one at the same place in its network.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from functools import cache
+from unittest.mock import patch
+
+import torch
+
+import gcnn_kernels as gk
+from gan.networks import PRESETS, build, build_discriminator, build_generator
+
+# Data set -> batch of the paper (Dey et al. 2021, appendix).
+BATCHES = {"rotmnist": 64, "anhir": 32, "lysto": 16, "cifar10": 64, "food101": 64}
+
+# A batch that a small machine can hold: halved from the paper's while the planes have more than MAX_PIXELS in all, and
+# then while the filter stack's convolution takes more than MAX_MULTIPLICATIONS. Not below MIN_PIXELS: there the
+# convolution no longer outweighs what is done to the filters.
+MAX_PIXELS, MAX_MULTIPLICATIONS, MIN_PIXELS = 4096, 4e9, 1024
+MAX_MAP_PIXELS = 16384  # for norms and pools
+STEP_BATCHES = {"rotmnist": 8, "anhir": 2, "food101": 2}
+
+
+@dataclass(frozen=True)
+class ConvCase:
+    """One convolution: a group convolution, a lifting one (``in_slots`` 1), or an ordinary one (group "p1").
+
+    Attributes:
+        name: as in "food101-G-block2-conv1-p4".
+        batch: what is timed.
+        shared_by: names of the other layers of the same shape, with or without a bias.
+        plain: the convolution at the same place in the plain CNN.
+    """
+
+    name: str
+    group: str
+    in_slots: int
+    in_channels: int
+    out_channels: int
+    kernel: int
+    in_size: tuple[int, int]
+    out_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    bias: bool
+    batch: int
+    shared_by: tuple[str, ...] = field(default=(), compare=False)
+    plain: ConvCase | None = field(default=None, compare=False)
+
+    @property
+    def order(self) -> int:
+        return gk.point_group(self.group).order
+
+    @property
+    def kind(self) -> str:
+        return "lifting" if self.in_slots == 1 else "group"
+
+    @property
+    def in_discriminator(self) -> bool:
+        """Whether a layer of this shape is differentiated twice, by R1."""
+        return any("-D-" in name for name in (self.name, *self.shared_by))
+
+    @property
+    def stack_multiplications(self) -> int:
+        """Of one pass with the filter stack, whatever the algorithm that is timed."""
+        pixels = self.batch * self.out_size[0] * self.out_size[1]
+        return pixels * self.out_channels * self.order * self.in_channels * self.in_slots * self.kernel**2
+
+    def __str__(self):
+        return (
+            f"{self.batch}x{self.in_size[0]}x{self.in_size[1]}, {self.in_channels}->{self.out_channels}, k{self.kernel}"
+        )
+
+
+@dataclass(frozen=True)
+class MapCase:
+    """A batch norm with ReLU ("norm") or a maximum over the group ("pool") of ``[batch, channels, order, *size]``."""
+
+    name: str
+    kind: str
+    group: str
+    channels: int
+    size: tuple[int, int]
+    batch: int
+    conditional: bool = False
+    shared_by: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.batch, self.channels, gk.point_group(self.group).order, *self.size)
+
+    def __str__(self):
+        return f"{self.batch}x{self.size[0]}x{self.size[1]}, {self.channels}"
+
+
+@dataclass(frozen=True)
+class StepCase:
+    """One update of one player, "D" with R1 or "G", as ``gan.train`` makes it."""
+
+    dataset: str
+    player: str
+    group: str
+    batch: int
+
+    kind = "step"
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-{self.player}-step-{self.group}"
+
+    def __str__(self):
+        return f"batch {self.batch}"
+
+
+def step_cases() -> tuple[StepCase, ...]:
+    return tuple(
+        StepCase(dataset, player, PRESETS[dataset].group, batch)
+        for dataset, batch in STEP_BATCHES.items()
+        for player in "DG"
+    )
+
+
+@cache
+def conv_cases() -> tuple[ConvCase, ...]:
+    """The lifting and group convolutions of all data sets, equal shapes once."""
+    cases = []
+    for dataset, paper_batch in BATCHES.items():
+        plain_layers = _layers(dataset, "p1")
+        for path, layer in _layers(dataset, PRESETS[dataset].group).items():
+            if isinstance(layer.module, _CONVOLUTIONS) and layer.module.group != "p1":  # not a planar block's
+                case = _conv_case(f"{dataset}-{path}", layer)
+                case = replace(case, batch=_batch(case, paper_batch))
+                plain = _conv_case(f"{dataset}-{path}", plain_layers[path])
+                cases.append(replace(case, plain=replace(plain, batch=case.batch)))
+    return _distinct(cases)
+
+
+@cache
+def map_cases() -> tuple[MapCase, ...]:
+    """The batch norms and the maxima over the group of all data sets, equal shapes once."""
+    cases = []
+    for dataset, paper_batch in BATCHES.items():
+        group = PRESETS[dataset].group
+        for path, layer in _layers(dataset, group).items():
+            if isinstance(layer.module, (*_NORMS, gk.nn.GroupMaxPool)):
+                kind = "norm" if isinstance(layer.module, _NORMS) else "pool"
+                _, channels, *slots, height, width = layer.in_shape
+                conditional = isinstance(layer.module, gk.nn.ConditionalGroupBatchNorm2d)
+                batch = _halved(paper_batch, height * width, MAX_MAP_PIXELS)
+                if slots and slots[0] > 1:
+                    name = f"{dataset}-{path}-{group}"
+                    cases.append(MapCase(name, kind, group, channels, (height, width), batch, conditional))
+    return _distinct(cases)
+
+
+_CONVOLUTIONS = (gk.nn.LiftingConv2d, gk.nn.GroupConv2d)
+_NORMS = (gk.nn.GroupBatchNorm2d, gk.nn.ConditionalGroupBatchNorm2d)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What one run of a network shows of a layer."""
+
+    module: torch.nn.Module
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+
+
+def _layers(dataset, group) -> dict[str, _Layer]:
+    """Path such as "G-block2-conv1" -> layer, both players, in the order of the run."""
+    layers = {}
+
+    def note(path):
+        def hook(module, inputs, output):
+            layers[path] = _Layer(module, tuple(inputs[0].shape), tuple(output.shape))
+
+        return hook
+
+    # Spectral norm is left out: it changes no shape, and its autocast does not know the meta device.
+    with torch.device("meta"), patch.object(build, "spectral_normalize"):
+        generator, discriminator = build_generator(dataset, group), build_discriminator(dataset, group)
+        for player, network in (("G", generator), ("D", discriminator)):
+            for path, module in network.named_modules():
+                if isinstance(module, (*_CONVOLUTIONS, *_NORMS, gk.nn.GroupMaxPool)):
+                    module.register_forward_hook(note(f"{player}-{_readable(path, module)}"))
+        labels = torch.zeros(2, dtype=torch.long)
+        discriminator(generator(torch.empty(2, generator.latent_dim), labels), labels)
+    return layers
+
+
+def _readable(path, module):
+    """ "blocks.1.conv2" -> "block2-conv2", "stages.0.1.skip.0" -> "block2-skip"."""
+    if isinstance(module, gk.nn.GroupMaxPool):
+        return "planar-pool" if path.startswith("stages.1") else "pool"
+    path = re.sub(r"^(?:blocks|stages\.0)\.(\d+)", lambda match: f"block{int(match[1]) + 1}", path)
+    return re.sub(r"\.\d+$", "", path).replace(".", "-")
+
+
+def _conv_case(path, layer):
+    module = layer.module
+    return ConvCase(
+        f"{path}-{module.group}", module.group,
+        layer.in_shape[2] if len(layer.in_shape) == 5 else 1,
+        module.in_channels, module.out_channels, module.kernel_size, layer.in_shape[-2:], layer.out_shape[-2:],
+        module.stride, _numeric_padding(module), module.bias is not None, batch=1,
+    )  # fmt: skip
+
+
+def _numeric_padding(module):
+    if module.padding == "same":  # stride 1 and odd filters only, in these networks
+        return tuple(d * (module.kernel_size - 1) // 2 for d in module.dilation)
+    return (0, 0) if module.padding == "valid" else module.padding
+
+
+def _batch(case, paper_batch):
+    pixels = case.out_size[0] * case.out_size[1]
+    batch = _halved(paper_batch, pixels, MAX_PIXELS)
+    while batch > 1 and batch * case.stack_multiplications > MAX_MULTIPLICATIONS and batch * pixels > MIN_PIXELS:
+        batch //= 2
+    return batch
+
+
+def _halved(batch, pixels, most):
+    while batch > 2 and batch * pixels > most:
+        batch //= 2
+    return batch
+
+
+def _distinct(cases):
+    found = {}
+    for case in cases:
+        key = replace(case, name="", batch=1, **({"bias": False} if isinstance(case, ConvCase) else {}))
+        found[key] = replace(found[key], shared_by=(*found[key].shared_by, case.name)) if key in found else case
+    return tuple(found.values())

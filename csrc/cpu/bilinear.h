@@ -1,0 +1,167 @@
+// Group correlations over C4 and D4 by few products. Included like product.h.
+//
+// y(h) = sum_g w(h^-1 g) z(g) is bilinear in (w, z). In the basis of the irreducible representations it falls apart: with
+// Z_ij = sum_g rho_ij(g) z(g) and W alike, each representation rho gives Y = Z W^T, a product of dim x dim matrices, and
+// y(h) = sum over rho of dim / |H| * sum_ij rho_ij(h) Y_ij. So y = C((B w) * (A z)) with one entry of A z, B w per
+// scalar product, `rank` of them:
+//
+//   C4  two real characters, and one complex number times another by 3 real products:               rank 5 (16 directly)
+//   D4  four real characters, and one 2 x 2 matrix times another by Strassen's 7 products:          rank 11 (64 directly)
+//
+// A (input) and C (output) are below, made of additions only. B is a matrix from gcnn_kernels/backends/fourier.py,
+// derived there from PointGroup.fourier, and contains the scale. The gradient with respect to w needs C's adjoint,
+// w' = B^T((A z) * (C^T y')); the one with respect to z is the same correlation with the filter w(u^-1).
+//
+// Lifting convolutions need no basis, and are of rank 1. All slots of the output share the products, y(h) = w z (Copy), and
+// the gradient sums over slots (Sum). Where the image has few channels, sums cost more than products, and the slots are
+// taken as further channels of the output (Stack) or, for the gradient, of the input (Unstack).
+
+struct C4 {
+  static constexpr int in_slots = 4, out_slots = 4, rank = 5;
+  static constexpr bool stacked = false;
+
+  template <typename V>
+  GCNN_INLINE void input(const V (&z)[4], V (&a)[5]) {
+    const V even = z[0] + z[2], odd = z[1] + z[3];
+    a[0] = even + odd;
+    a[1] = even - odd;
+    a[3] = z[1] - z[3];
+    a[4] = z[0] - z[2];
+    a[2] = a[3] + a[4];
+  }
+
+  template <typename V>
+  GCNN_INLINE void output(const V (&p)[5], V (&y)[4]) {
+    const V even = p[0] + p[1], odd = p[0] - p[1], re = p[2] - p[3], im = p[2] - p[4];
+    y[0] = even + re;
+    y[1] = odd + im;
+    y[2] = even - re;
+    y[3] = odd - im;
+  }
+
+  template <typename V>
+  GCNN_INLINE void output_adjoint(const V (&y)[4], V (&p)[5]) {
+    const V even = y[0] + y[2], odd = y[1] + y[3], re = y[0] - y[2], im = y[1] - y[3];
+    p[0] = even + odd;
+    p[1] = even - odd;
+    p[2] = re + im;
+    p[3] = -re;
+    p[4] = -im;
+  }
+};
+
+struct D4 {
+  static constexpr int in_slots = 8, out_slots = 8, rank = 11;
+  static constexpr bool stacked = false;
+
+  // The four characters A1, A2, B1, B2, then the entries of E: e00, e01, e10, e11.
+  template <typename V>
+  GCNN_INLINE void analyse(const V (&z)[8], V (&f)[8]) {
+    const V a0 = z[0] + z[4], a1 = z[1] + z[5], a2 = z[2] + z[6], a3 = z[3] + z[7];
+    const V b0 = z[0] - z[4], b1 = z[1] - z[5], b2 = z[2] - z[6], b3 = z[3] - z[7];
+    const V a02 = a0 + a2, a13 = a1 + a3, b02 = b0 + b2, b13 = b1 + b3;
+    f[0] = a02 + a13;
+    f[1] = b02 + b13;
+    f[2] = a02 - a13;
+    f[3] = b02 - b13;
+    f[4] = b0 - b2;
+    f[5] = b3 - b1;
+    f[6] = a1 - a3;
+    f[7] = a0 - a2;
+  }
+
+  template <typename V>
+  GCNN_INLINE void input(const V (&z)[8], V (&a)[11]) {
+    V f[8];
+    analyse(z, f);
+    a[0] = f[0];
+    a[1] = f[1];
+    a[2] = f[2];
+    a[3] = f[3];
+    a[4] = f[4] + f[7];
+    a[5] = f[6] + f[7];
+    a[6] = f[4];
+    a[7] = f[7];
+    a[8] = f[4] + f[5];
+    a[9] = f[6] - f[4];
+    a[10] = f[5] - f[7];
+  }
+
+  template <typename V>
+  GCNN_INLINE void output(const V (&p)[11], V (&y)[8]) {
+    const V e00 = p[4] + p[7] - p[8] + p[10], e01 = p[6] + p[8], e10 = p[5] + p[7], e11 = p[4] - p[5] + p[6] + p[9];
+    const V a02 = p[0] + p[2], a13 = p[0] - p[2], b02 = p[1] + p[3], b13 = p[1] - p[3];
+    const V even = a02 + b02, odd = a13 + b13, even_m = a02 - b02, odd_m = a13 - b13;
+    const V trace = e00 + e11, skew = e10 - e01, trace_m = e11 - e00, skew_m = e01 + e10;
+    y[0] = even + trace;
+    y[1] = odd + skew;
+    y[2] = even - trace;
+    y[3] = odd - skew;
+    y[4] = even_m + trace_m;
+    y[5] = odd_m + skew_m;
+    y[6] = even_m - trace_m;
+    y[7] = odd_m - skew_m;
+  }
+
+  template <typename V>
+  GCNN_INLINE void output_adjoint(const V (&y)[8], V (&p)[11]) {
+    V f[8];
+    analyse(y, f);
+    p[0] = f[0];
+    p[1] = f[1];
+    p[2] = f[2];
+    p[3] = f[3];
+    p[4] = f[4] + f[7];
+    p[5] = f[6] - f[7];
+    p[6] = f[5] + f[7];
+    p[7] = f[4] + f[6];
+    p[8] = f[5] - f[4];
+    p[9] = f[7];
+    p[10] = f[4];
+  }
+};
+
+template <int N>
+struct Copy {
+  static constexpr int in_slots = 1, out_slots = N, rank = 1;
+  static constexpr bool stacked = false;
+
+  template <typename V>
+  GCNN_INLINE void input(const V (&z)[1], V (&a)[1]) {
+    a[0] = z[0];
+  }
+};
+
+template <int N>
+struct Sum {
+  static constexpr int in_slots = N, out_slots = 1, rank = 1;
+  static constexpr bool stacked = false;
+
+  template <typename V>
+  GCNN_INLINE void input(const V (&z)[N], V (&a)[1]) {
+    a[0] = z[0];
+#pragma GCC unroll 8
+    for (int g = 1; g < N; ++g) a[0] += z[g];
+  }
+
+  template <typename V>
+  GCNN_INLINE void output(const V (&p)[1], V (&y)[1]) {
+    y[0] = p[0];
+  }
+
+  template <typename V>
+  GCNN_INLINE void output_adjoint(const V (&y)[1], V (&p)[1]) {
+    p[0] = y[0];
+  }
+};
+
+template <int N>
+struct Stack : Copy<N> {
+  static constexpr bool stacked = true;
+};
+
+template <int N>
+struct Unstack {
+  static constexpr int in_slots = N, out_slots = 1, rank = 1;
+  static constexpr bool stacked = true;
+};

@@ -1,0 +1,246 @@
+// The operators of the convolutions: sizes of tiles, threads, and calls of the kernels.
+
+#include "isa.h"
+#include "torch_abi.h"
+
+#include <memory>
+#include <new>
+
+namespace {
+
+using namespace gcnn;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Uninitialised memory, aligned to the longest vectors.
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count) : data_(static_cast<T*>(::operator new(count * sizeof(T), kAlignment))) {}
+  T* get() const { return data_.get(); }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Delete {
+    void operator()(T* p) const { ::operator delete(p, kAlignment); }
+  };
+  std::unique_ptr<T, Delete> data_;
+};
+
+template <typename Job, typename T>
+void run(const Job& job, int64_t items, int64_t scratch, void (*kernel)(const Job&, int64_t, int64_t, T*)) {
+  torch::stable::parallel_for(0, items, 1, [&](int64_t begin, int64_t end) {
+    kernel(job, begin, end, Buffer<T>(scratch).get());
+  });
+}
+
+int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+int64_t ceil_div(int64_t value, int64_t by) { return (value + by - 1) / by; }
+
+// What a thread keeps of a tile, transformed inputs and sums, should fill about half of a 1 MiB L2 cache, because filters
+// and maps stream through it too.
+constexpr int64_t kTileBytes = 640 << 10;
+// The span of pixels that the weight gradient works on: input and transformed output gradient are read once per tap and
+// block of channels, so they should stay in cache, but not at the price of less than a few tiles.
+constexpr int64_t kSpanBytes = 2 << 20;
+// What the scratch memory of one thread is limited to where many channels would ask for more. With the rest of a tile a
+// thread stays below 16 MiB.
+constexpr int64_t kScratchBytes = 8 << 20;
+
+template <typename T>
+void set_tiles(GatherJob<T>& job, int64_t panel) {
+  // About 200 entries deep, a product spends 2% of its time on loading and storing the sums.
+  job.depth = job.cin > 256 ? ceil_div(job.cin, ceil_div(job.cin, 192)) : job.cin * std::max<int64_t>(1, 192 / job.cin);
+  job.depth = std::min(job.depth, job.cin * job.taps);
+  // About as many output channels again; further ones gather the same inputs once more, at 1/200 of the products' cost.
+  job.width = std::min(round_up(job.cout, panel), panel * int64_t(sizeof(T) == 4 ? 4 : 8));
+  if (job.stacked) job.width = round_up(job.out_slots * job.cout, panel);  // pixels are written whole
+  const int64_t pixels = job.batch * job.out_h * job.out_w;
+  int64_t tile = kTileBytes / static_cast<int64_t>(sizeof(T)) / (job.rank * (job.depth + job.width));
+  tile = std::clamp<int64_t>(tile / 24 * 24, 24, 192);  // whole blocks of 4, 6 or 8 rows (product.h: ROWS)
+  // Small maps: at least two tiles per thread.
+  job.tile = std::min<int64_t>(tile, round_up(ceil_div(pixels, 2 * torch::stable::get_num_threads()), 8));
+}
+
+template <typename T>
+void set_tiles(SpreadJob<T>& job, const Kernels<T>& k) {
+  const int64_t threads = torch::stable::get_num_threads();
+  // Rows of V are kept while they are needed: narrow enough that k + 1 of them fit.
+  job.columns = job.out_w <= 96 ? job.out_w : ceil_div(job.out_w, ceil_div(job.out_w, 64));
+  job.step = std::clamp<int64_t>(48 / job.in_w, 1, job.in_h);  // narrow maps: enough pixels to use a panel for
+  const auto too_large = [&] { return k.spread_scratch(job) * static_cast<int64_t>(sizeof(T)) > kScratchBytes; };
+  while (job.step > 1 && too_large()) --job.step;
+  while (job.columns > 1 && too_large()) job.columns = ceil_div(job.columns, 2);
+  const int64_t across = ceil_div(job.out_w, job.columns);
+  // Each item computes the rows above and below its own once more: many rows, but at least two items per thread.
+  const int64_t down = std::clamp<int64_t>(ceil_div(2 * threads, job.batch * across), 1, ceil_div(job.out_h, 4));
+  job.rows = ceil_div(job.out_h, std::max(down, ceil_div(job.out_h, 64)));
+}
+
+template <typename T>
+void set_tiles(WeightGradJob<T>& job, int64_t lanes) {
+  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t pixels = job.batch * job.out_h * job.out_w;
+  job.group = 1;
+  job.block = job.cin;
+  if (job.cin < lanes) {
+    // Channels that fill no vector: all taps together, or a share of them for each thread.
+    job.group = ceil_div(job.taps, std::min(job.taps, threads));
+  } else {
+    // Blocks of about 32 channels; more of them where that divides the work better.
+    const int64_t unit = job.swapped ? lanes : 1, units = ceil_div(job.cin, unit);
+    int64_t blocks = ceil_div(job.cin, job.swapped ? 48 : 32);
+    while (job.taps * blocks % threads != 0 && job.taps * blocks < 16 * threads && blocks * 4 < units) ++blocks;
+    job.block = ceil_div(units, blocks) * unit;
+  }
+  const int64_t grad_bytes = job.rank * (job.stacked ? job.out_slots : 1) * job.cout * sizeof(T);
+  const int64_t pixel_bytes = grad_bytes + job.in_slots * job.cin * sizeof(T);
+  job.tile = std::max<int64_t>(std::min({int64_t(96), pixels, kScratchBytes / grad_bytes}), 1);
+  const int64_t most = std::min(ceil_div(pixels, job.tile), std::max(kScratchBytes / grad_bytes / job.tile, int64_t(1)));
+  job.span = std::min(std::max(kSpanBytes / pixel_bytes / job.tile, int64_t(4)), most) * job.tile;
+}
+
+// What the operators have in common; `backward` says that x has the output's channels.
+struct Tables {
+  const Tensor &shifts, &sources, &matrix;
+  int64_t mul_h, mul_w, div_h, div_w;
+  bool backward, stacked;
+};
+
+template <typename T>
+Correlation<T> correlation(const Tensor& x, const Tensor& y, const Tables& tables) {
+  const int64_t rank = tables.stacked ? 1 : tables.matrix.size(0);
+  return {x.size(2),      y.size(2),    tables.stacked, rank,         x.size(0),     x.size(1),
+          y.size(1),      x.size(3),    x.size(4),      y.size(3),    y.size(4),     tables.shifts.size(0),
+          data<const int32_t>(tables.shifts), tables.mul_h, tables.mul_w, tables.div_h, tables.div_w, data<const T>(x)};
+}
+
+// Filters [cout, cin, slots, k, k] with rows and columns of channels.
+template <typename T>
+FilterJob<T> filter_job(const Tensor& weight, bool cout_is_row, const Tables& tables) {
+  FilterJob<T> job = {};
+  job.rank = tables.matrix.size(0);
+  job.order = tables.matrix.size(1);
+  job.taps = tables.sources.size(0);
+  job.size = weight.size(2) * weight.size(3) * weight.size(4);
+  job.rows = weight.size(cout_is_row ? 0 : 1);
+  job.columns = weight.size(cout_is_row ? 1 : 0);
+  job.row_stride = cout_is_row ? weight.size(1) * job.size : job.size;
+  job.column_stride = cout_is_row ? job.size : weight.size(1) * job.size;
+  job.sources = data<const int64_t>(tables.sources);
+  job.matrix = data<const T>(tables.matrix);
+  job.group = 1;
+  return job;
+}
+
+// Filters packed for gather: rows (tap, cin), columns cout, or all slots' (h, cout) if stacked. For spread: rows cin, or
+// (h, cin) if stacked, columns (tap, cout).
+template <typename T>
+Buffer<T> pack(const Tensor& weight, const Tables& tables, bool spread, const Kernels<T>& k) {
+  FilterJob<T> job = filter_job<T>(weight, tables.backward, tables);
+  job.planes = !tables.stacked;
+  (spread ? job.tap_column : job.tap_row) = spread ? job.columns : job.rows;
+  job.depth = spread ? job.rows : job.taps * job.rows;
+  job.width = spread ? job.taps * job.columns : job.columns;
+  if (tables.stacked) {
+    (spread ? job.q_row : job.q_column) = spread ? job.rows : job.columns;
+    (spread ? job.depth : job.width) *= job.rank;
+  }
+  job.width = round_up(job.width, k.lanes);
+  const int64_t size = (job.planes ? job.rank : 1) * job.depth * job.width;
+  Buffer<T> packed(size);
+  std::fill_n(packed.get(), job.width % job.columns ? size : 0, T(0));  // the padding of columns
+  job.filters = data<const T>(weight);
+  job.packed = packed.get();
+  run<FilterJob<T>, T>(job, job.rows, k.filter_scratch(job), k.pack_filters);
+  return packed;
+}
+
+template <typename F>
+void dispatch_computed(const Tensor& tensor, F f) {
+  if (tensor.scalar_type() == ScalarType::Double) return f(double{});
+  STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Float, "expected float32 or float64");
+  f(float{});
+}
+
+// y(p) = bias + sum over taps of the correlation of W_tap with x(g, place of p)       (jobs.h: GatherJob), or, if `spread`,
+// y(h, p) = bias + sum over taps of the correlation of W_tap with x, at (h, place of p)         (jobs.h: SpreadJob).
+//
+// x, y: maps in channels_last_3d. weight: [Cout, Cin, S, k, k], contiguous; if `backward`, x has Cout channels and y Cin.
+// shifts: int32 [taps, slots, 2]. sources: int64 [taps, n], where W_tap(u) is found among a filter's S * k * k entries.
+// matrix: [rank, n], the filters' transform. place = (pixel * mul + shift) / div.
+void conv(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, bool backward, bool spread, bool stacked,
+          const Tensor& shifts, const Tensor& sources, const Tensor& matrix, int64_t mul_h, int64_t mul_w,
+          int64_t div_h, int64_t div_w, const Tensor& y) {
+  const Tables tables{shifts, sources, matrix, mul_h, mul_w, div_h, div_w, backward, stacked};
+  if (x.size(0) == 0) return;
+  dispatch_computed(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& k = kernels<T>();
+    const Correlation<T> job = correlation<T>(x, y, tables);
+    const Buffer<T> packed = pack(weight, tables, spread, k);
+    const T* bias_data = bias ? data<const T>(*bias) : nullptr;
+    if (spread) {
+      SpreadJob<T> todo{job, packed.get(), bias_data, data<T>(y), 0, 0, 0};
+      set_tiles(todo, k);
+      const int64_t items = job.batch * ceil_div(job.out_h, todo.rows) * ceil_div(job.out_w, todo.columns);
+      run<SpreadJob<T>, T>(todo, items, k.spread_scratch(todo), k.spread);
+    } else {
+      GatherJob<T> todo{job, packed.get(), bias_data, data<T>(y), 0, 0, 0};
+      set_tiles(todo, k.panel);
+      const int64_t widths = stacked ? 1 : ceil_div(job.cout, todo.width);
+      const int64_t items = ceil_div(job.batch * job.out_h * job.out_w, todo.tile) * widths;
+      run<GatherJob<T>, T>(todo, items, k.gather_scratch(todo), k.gather);
+    }
+  });
+}
+
+// The gradient of conv (gathering) with respect to the weight. grad has the shape of y, and at least one pixel.
+void conv_weight_grad(const Tensor& grad, const Tensor& x, bool backward, bool stacked, const Tensor& shifts,
+                      const Tensor& sources, const Tensor& matrix, int64_t mul_h, int64_t mul_w, int64_t div_h,
+                      int64_t div_w, const Tensor& weight_grad) {
+  const Tables tables{shifts, sources, matrix, mul_h, mul_w, div_h, div_w, backward, stacked};
+  dispatch_computed(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& k = kernels<T>();
+    WeightGradJob<T> job{correlation<T>(x, grad, tables), data<const T>(grad), nullptr, false, 0, 0, 0, 0};
+    set_tiles(job, k.lanes);
+    // Vectors lie along the channels that fill them better.
+    const int64_t gathered = job.group * job.cin;
+    job.swapped = !stacked && job.cout * round_up(gathered, k.lanes) < gathered * round_up(job.cout, k.lanes);
+    set_tiles(job, k.lanes);
+
+    FilterJob<T> filters = filter_job<T>(weight_grad, backward != job.swapped, tables);
+    (job.swapped ? filters.tap_column : filters.tap_row) = job.cin;
+    filters.q_column = stacked ? job.cout : 0;
+    filters.group = job.group;
+    filters.width = round_up(job.swapped ? gathered : stacked ? job.out_slots * job.cout : job.cout, k.lanes);
+    const int64_t matrix_size = (job.swapped ? job.cout : gathered) * filters.width;
+    filters.q_step = stacked ? 0 : matrix_size;
+    filters.group_step = job.rank * matrix_size;
+    const Buffer<T> products(ceil_div(job.taps, job.group) * filters.group_step + k.lanes);
+    job.products = products.get();
+    const int64_t items = ceil_div(job.taps, job.group) * ceil_div(job.cin, job.block);
+    run<WeightGradJob<T>, T>(job, items, k.weight_grad_scratch(job), k.weight_grad);
+
+    filters.products = products.get();
+    filters.filters_grad = data<T>(weight_grad);
+    run<FilterJob<T>, T>(filters, filters.rows, k.filter_scratch(filters), k.unpack_products);
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
+  m.def(
+      "conv(Tensor x, Tensor weight, Tensor? bias, bool backward, bool spread, bool stacked, Tensor shifts, "
+      "Tensor sources, Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) y) -> ()");
+  m.def(
+      "conv_weight_grad(Tensor grad, Tensor x, bool backward, bool stacked, Tensor shifts, Tensor sources, "
+      "Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) weight_grad) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CPU, m) {
+  m.impl("conv", TORCH_BOX(&conv));
+  m.impl("conv_weight_grad", TORCH_BOX(&conv_weight_grad));
+}

@@ -1,0 +1,53 @@
+// Which instruction set the kernels use.
+
+#include "isa.h"
+
+#include "torch_abi.h"
+
+#include <cstdlib>
+#include <string>
+
+namespace gcnn {
+namespace {
+
+enum class Isa { portable, avx2, avx512 };
+
+bool has(Isa isa) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == Isa::avx512) return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && has(Isa::avx2);
+#endif
+  return isa == Isa::portable;
+}
+
+Isa choose() {
+  const char* variable = std::getenv("GCNN_CPU_ISA");
+  const std::string name = variable ? variable : "";
+  if (name.empty()) return has(Isa::avx512) ? Isa::avx512 : has(Isa::avx2) ? Isa::avx2 : Isa::portable;
+  STD_TORCH_CHECK(name == "avx512" || name == "avx2" || name == "portable",
+                  "GCNN_CPU_ISA: expected avx512, avx2 or portable, got '", name, "'");
+  const Isa isa = name == "avx512" ? Isa::avx512 : name == "avx2" ? Isa::avx2 : Isa::portable;
+  STD_TORCH_CHECK(has(isa), "GCNN_CPU_ISA: this machine has no ", name);
+  return isa;
+}
+
+}  // namespace
+
+template <typename T>
+const Kernels<T>& kernels() {
+  static const Isa isa = choose();
+  const Kernels<T>* table = nullptr;
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) avx512::get(table);
+  if (isa == Isa::avx2) avx2::get(table);
+#endif
+  if (isa == Isa::portable) portable::get(table);
+  return *table;
+}
+
+template const Kernels<float>& kernels();
+template const Kernels<double>& kernels();
+
+}  // namespace gcnn

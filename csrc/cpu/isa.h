@@ -1,0 +1,30 @@
+// The kernels for the best instruction set of this machine, or for the one named by the environment variable
+// GCNN_CPU_ISA (avx512, avx2 or portable), which is read once.
+#pragma once
+
+#include "jobs.h"
+
+namespace gcnn {
+
+namespace portable {
+void get(const Kernels<float>*&);
+void get(const Kernels<double>*&);
+}  // namespace portable
+
+#if defined(__x86_64__)
+namespace avx2 {
+void get(const Kernels<float>*&);
+void get(const Kernels<double>*&);
+}  // namespace avx2
+
+namespace avx512 {
+void get(const Kernels<float>*&);
+void get(const Kernels<double>*&);
+}  // namespace avx512
+#endif
+
+// Raises if GCNN_CPU_ISA is an unknown word or names a set that this machine lacks.
+template <typename T>
+const Kernels<T>& kernels();
+
+}  // namespace gcnn

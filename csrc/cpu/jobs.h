@@ -1,0 +1,96 @@
+// What the Fourier-domain kernels are asked to do. Plain data: shared by code compiled for different instruction sets.
+#pragma once
+
+#include <cstdint>
+
+namespace gcnn {
+
+// A convolution as a sum over taps of correlations on the group. Maps are [batch, slot, row, column, channel].
+// "The place" of a pixel for a tap and a slot is (pixel * mul + shift) / div, row and column alike; where that is no whole
+// number or lies outside of the map, the map counts as zero.
+template <typename T>
+struct Correlation {
+  int64_t in_slots, out_slots;  // of x and y; they choose the algorithm (bilinear.h),
+  bool stacked;                 // among two for lifting convolutions: whether slots count as channels
+  int64_t rank;                 // its number of products
+  int64_t batch, cin, cout;     // channels per slot
+  int64_t in_h, in_w, out_h, out_w;
+  int64_t taps;
+  const int32_t* shifts;        // [taps, slots, 2]: row and column
+  int64_t mul_h, mul_w, div_h, div_w;
+  const T* x;
+};
+
+// y(p) = bias + sum over taps of the correlation of W_tap with x(g, place of p); shifts are per slot of x.
+template <typename T>
+struct GatherJob : Correlation<T> {
+  const T* filters;  // packed by pack_filters
+  const T* bias;     // [cout] or null
+  T* y;
+  int64_t tile;      // pixels per tile
+  int64_t depth;     // entries of (tap, cin) per pass
+  int64_t width;     // output channels per work item, a multiple of the panel
+};
+
+// y(h, p) = bias + sum over taps of V_tap(h, place of p), V_tap the correlation of W_tap with x; shifts are per slot of y.
+template <typename T>
+struct SpreadJob : Correlation<T> {
+  const T* filters;  // packed by pack_filters with columns (tap, cout)
+  const T* bias;
+  T* y;
+  int64_t rows, columns;  // of y per work item
+  int64_t step;           // rows of x that are transformed together
+};
+
+// products[tap, q] = sum over pixels p of a_q(p) d_q(p)^T, or its transpose if `swapped`: a = A z with z(g) = x(g, place of
+// p), d = C^T grad(p). Shifts are per slot of x.
+template <typename T>
+struct WeightGradJob : Correlation<T> {
+  const T* grad;     // gradient of y
+  T* products;       // [groups, rank, (tap, cin), padded columns], or [groups, rank, cout, padded (tap, cin)] if swapped
+  bool swapped;
+  int64_t group;     // taps per work item
+  int64_t tile;      // pixels per tile
+  int64_t span;      // pixels whose transformed gradient is kept, a multiple of the tile
+  int64_t block;     // channels of x per work item
+};
+
+// Filters, with `order` entries per tap, <-> their transforms: matrices of panels of columns. Which index belongs to rows
+// and which to columns: row = i + tap * tap_row + q * q_row, column = n + tap * tap_column + q * q_column, and otherwise
+// each q, and each group of taps, has a matrix of its own.
+template <typename T>
+struct FilterJob {
+  int64_t order, rank, taps, size;  // size: entries of a filter
+  int64_t rows, columns;            // channels i, n; columns lie along vectors
+  int64_t row_stride, column_stride;
+  int64_t tap_row, q_row, tap_column, q_column;
+  const int64_t* sources;           // [taps, order]: where W_tap(u) is found among a filter's entries
+  const T* matrix;                  // [rank, order]: the transform
+  // packing
+  int64_t depth, width;             // rows, columns of one matrix; the width is padded to whole vectors
+  bool planes;                      // one matrix per q, or one for all
+  const T* filters;
+  T* packed;
+  // unpacking
+  int64_t group, group_step, q_step;  // taps per group; from one group's matrices to the next one's, one q's to the next's
+  const T* products;                  // rows of `width`
+  T* filters_grad;
+};
+
+// One instruction set's kernels for one scalar type. Each works on items begin..end-1, with scratch memory of its own of
+// the size that *_scratch says (scalars, aligned to 64 bytes).
+template <typename T>
+struct Kernels {
+  int64_t lanes, panel;  // scalars per vector and per panel of packed filters
+  int64_t (*filter_scratch)(const FilterJob<T>&);
+  void (*pack_filters)(const FilterJob<T>&, int64_t begin, int64_t end, T* scratch);     // items: rows
+  void (*unpack_products)(const FilterJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: rows
+  int64_t (*gather_scratch)(const GatherJob<T>&);
+  void (*gather)(const GatherJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: tiles x widths
+  int64_t (*spread_scratch)(const SpreadJob<T>&);
+  void (*spread)(const SpreadJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: images x blocks of y
+  int64_t (*weight_grad_scratch)(const WeightGradJob<T>&);
+  void (*weight_grad)(const WeightGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: taps x blocks
+};
+
+}  // namespace gcnn

@@ -1,0 +1,72 @@
+// All kernels of one instruction set. Included by kernels_<set>.cpp inside namespace gcnn, after GCNN_ISA and
+// GCNN_VECTOR_BYTES are set and the set is switched on.
+
+namespace GCNN_ISA {
+namespace {
+
+#include "product.h"
+
+#include "bilinear.h"
+
+#include "correlation.h"
+
+#include "filters.h"
+
+#include "gather.h"
+
+#include "spread.h"
+
+#include "weight_grad.h"
+
+// f(G{}) with the algorithm for a correlation that gathers, or one that spreads.
+template <template <int> typename G, typename F>
+auto with_order(int64_t order, const F& f) {
+  return order == 2 ? f(G<2>{}) : order == 4 ? f(G<4>{}) : f(G<8>{});
+}
+
+template <typename T, typename F>
+auto with_gathering(const Correlation<T>& job, const F& f) {
+  if (job.stacked) return with_order<Stack>(job.out_slots, f);
+  if (job.out_slots == 1) return with_order<Sum>(job.in_slots, f);
+  return job.in_slots == 4 ? f(C4{}) : f(D4{});
+}
+
+template <typename T, typename F>
+auto with_spreading(const Correlation<T>& job, const F& f) {
+  if (job.stacked) return with_order<Unstack>(job.in_slots, f);
+  if (job.in_slots == 1) return with_order<Copy>(job.out_slots, f);
+  return job.in_slots == 4 ? f(C4{}) : f(D4{});
+}
+
+template <typename T>
+void gather(const GatherJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  with_gathering(job, [&](auto g) { gather_items<decltype(g)>(job, begin, end, scratch); });
+}
+
+template <typename T>
+int64_t spread_scratch(const SpreadJob<T>& job) {
+  return with_spreading(job, [&](auto g) { return SpreadScratch<decltype(g), T>(job).total(job); });
+}
+
+template <typename T>
+void spread(const SpreadJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  with_spreading(job, [&](auto g) { spread_items<decltype(g)>(job, begin, end, scratch); });
+}
+
+template <typename T>
+void weight_grad(const WeightGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  with_gathering(job, [&](auto g) { weight_grad_items<decltype(g)>(job, begin, end, scratch); });
+}
+
+template <typename T>
+constexpr Kernels<T> table = {
+    LANES<T>, PANEL<T>,          filter_scratch<T>, pack_filters<T>,        unpack_products<T>, gather_scratch<T>,
+    gather<T>, spread_scratch<T>, spread<T>,         weight_grad_scratch<T>, weight_grad<T>,
+};
+
+}  // namespace
+
+void get(const Kernels<float>*& kernels) { kernels = &table<float>; }
+void get(const Kernels<double>*& kernels) { kernels = &table<double>; }
+
+}  // namespace GCNN_ISA

@@ -1,0 +1,45 @@
+// Plain loops, compiled several times and run for the widest vectors that the processor has.
+#pragma once
+
+#include "torch_abi.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+// `flatten` inlines the whole body, so that its loops are compiled for the function's own target.
+template <typename Body>
+__attribute__((target("avx2,fma,f16c"), flatten)) void run_avx2(const Body& body, int64_t begin, int64_t end) {
+  body(begin, end);
+}
+
+template <typename Body>
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"), flatten)) void run_avx512(
+    const Body& body, int64_t begin, int64_t end) {
+  body(begin, end);
+}
+
+template <typename Body>
+auto widest(const Body&) {
+  static const bool avx512 = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+  static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  void (*run)(const Body&, int64_t, int64_t) = [](const Body& body, int64_t begin, int64_t end) { body(begin, end); };
+  return avx512 ? run_avx512<Body> : avx2 ? run_avx2<Body> : run;
+}
+
+#else
+
+template <typename Body>
+auto widest(const Body&) {
+  return [](const Body& body, int64_t begin, int64_t end) { body(begin, end); };
+}
+
+#endif
+
+// body(begin, end) over [0, count) on torch's threads, at least `grain` of them in one call.
+template <typename Body>
+void parallel_simd(int64_t count, int64_t grain, const Body& body) {
+  const auto run = widest(body);
+  torch::stable::parallel_for(0, count, std::max<int64_t>(grain, 1), [&](int64_t begin, int64_t end) {
+    run(body, begin, end);
+  });
+}

@@ -1,0 +1,57 @@
+"""Which images and features a data set is evaluated with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import data
+from ..classifiers.store import describe, find_stored, put_into_cache, train_and_store
+from ..options import Options
+from ..training.distributed import World, broadcast_bytes
+from .distances import FEW_IMAGES
+from .evaluation import Evaluation
+from .extractors import Extractor, inception_extractor, planar_extractor
+from .weights import official_inception
+
+#: data sets that are compared by the features of their own p4-CNN -> its epochs if it is trained only for that
+PLANAR = {"digits": 5, "rotmnist": 5}
+
+
+def choose_evaluation(options: Options, train, world: World, log) -> Evaluation | None:
+    """The Frechet distance as the papers take it for this data set, or None if the options ask for none."""
+    if options.eval_every == 0:
+        return None
+    real = data.load(options.dataset, options.data, split="validation", resolution=train.resolution)
+    extractor = choose_extractor(options, real, world, log)
+    samples = options.eval_samples or len(real)
+    if min(samples, len(real)) < FEW_IMAGES:
+        log(f"warning: {samples} generated and {len(real)} real images are few for a Frechet distance")
+    return Evaluation(real, extractor, samples=samples, seed=options.seed, world=world)
+
+
+def choose_extractor(options: Options, real, world: World, log) -> Extractor:
+    """The p4-CNN of digits and rotmnist, from the cache or trained now; Inception for everything else."""
+    if options.dataset not in PLANAR:
+        given = options.inception_weights
+        return inception_extractor(Path(given) if given else official_inception(), world.device)
+    name, content = "", b""
+    if world.is_main:
+        path = _planar_classifier(options, real, world, log)
+        name, content = path.name, path.read_bytes()
+    name, content = broadcast_bytes(name.encode()).decode(), broadcast_bytes(content)
+    return planar_extractor(path if world.is_main else put_into_cache(name, content), world.device)
+
+
+def _planar_classifier(options: Options, real, world: World, log) -> Path:
+    train = data.load(options.dataset, options.data)
+    path = find_stored("p4cnn", train)
+    if path is None:
+        epochs = PLANAR[options.dataset]
+        log(
+            f"training the p4-CNN whose features are compared, {epochs} epochs; "
+            f"python -m gan.classify --dataset {options.dataset} trains a better one"
+        )
+        path = train_and_store("p4cnn", train, real, epochs=epochs, seed=0, device=world.device, log=log)
+    is_ = describe(path)
+    log(f"features of {path} ({is_.epochs} epochs, validation error {100 * is_.error:.2f}%)")
+    return path

@@ -1,0 +1,74 @@
+"""Features of real and of generated images, each rank computing its share."""
+
+from __future__ import annotations
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from tqdm import tqdm
+
+from ..caching import cache_folder
+from ..data import to_uint8
+from ..files import write_atomically
+from ..noise import draw_noise
+from ..training.distributed import World, any_rank, gather_rows
+from ..training.randomness import generator as random_generator
+from .extractors import Extractor
+
+BATCH_SIZE = 256
+
+
+def features_of_images(images, extractor: Extractor, world: World, *, progress: bool = False) -> torch.Tensor:
+    """Features float64 ``[N, F]`` of all images of an ``ImageSet``, cached under its fingerprint and the extractor."""
+    file = cache_folder("features") / f"{images.fingerprint}-{extractor.name}.safetensors"
+    cached = _read(file, len(images))
+    if not any_rank(cached is None):
+        return cached
+
+    def batch_features(start):
+        pixels, _ = images.batch(range(start, min(start + BATCH_SIZE, len(images))))
+        return extractor(pixels.to(world.device))
+
+    features = _in_batches(batch_features, len(images), world, "real images" if progress else None)
+    if world.is_main:
+        write_atomically(file, save({"features": features}))
+    return features
+
+
+@torch.no_grad()
+def features_of_generator(
+    generator, labels: torch.Tensor, extractor: Extractor, world: World, *, seed: int, progress: bool = False
+) -> torch.Tensor:
+    """Features float64 ``[N, F]`` of one generated image per label, quantised to bytes as image files are.
+
+    Args:
+        generator: in evaluation mode, on ``world.device``.
+        labels: int64 ``[N]``.
+        seed: of the noise, which does not depend on the number of ranks.
+    """
+
+    def batch_features(start):
+        some = labels[start : start + BATCH_SIZE].to(world.device)
+        noise = draw_noise(generator, len(some), random_generator(seed, "evaluation", start))
+        z, elements = noise.part(slice(None), world.device)
+        return extractor(to_uint8(generator(z, some, elements=elements)))
+
+    return _in_batches(batch_features, len(labels), world, "generated images" if progress else None)
+
+
+def _in_batches(batch_features, total: int, world: World, title: str | None) -> torch.Tensor:
+    """``batch_features`` of every batch's first index, the batches shared among the ranks, joined on all of them."""
+    starts = range(0, total, BATCH_SIZE)
+    mine = starts[world.rank * len(starts) // world.size : (world.rank + 1) * len(starts) // world.size]
+    bar = tqdm(mine, title, leave=False, disable=title is None or not world.is_main)
+    parts = [batch_features(start) for start in bar]
+    return gather_rows(torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.float64))
+
+
+def _read(file, expected: int) -> torch.Tensor | None:
+    """Cached features, or None if they are not there, cut off or of another number of images."""
+    try:
+        features = load(file.read_bytes())["features"]
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return features if len(features) == expected else None

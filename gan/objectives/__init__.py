@@ -1,0 +1,19 @@
+"""What the two players minimise: adversarial losses, gradient penalties, augmentations."""
+
+from .augmentation import auxiliary_rotations, consistency, consistency_warning
+from .losses import LOSSES, Loss, build_loss
+from .penalties import lipschitz, r1, wgan_gp
+from .ranks import all_ranks
+
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "all_ranks",
+    "auxiliary_rotations",
+    "build_loss",
+    "consistency",
+    "consistency_warning",
+    "lipschitz",
+    "r1",
+    "wgan_gp",
+]

@@ -1,0 +1,192 @@
+"""Every option of a training run: the defaults of each preset as data, resolved once from the command line."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from .data import DATASETS
+from .networks import PRESETS
+from .objectives import LOSSES
+
+CHOICES = {
+    "preset": tuple(PRESETS),
+    "generator_group": ("p1", "p4", "p4m", "c8", "c16", "d8"),
+    "discriminator_group": ("p1", "p4", "p4m", "c8", "c16", "d8"),
+    "generator_symmetry": ("incomplete", "full"),
+    "loss": (*LOSSES, "alpha"),
+    "augment": ("none", "standard", "bcr", "rotations"),
+    "device": ("auto", "cpu", "cuda"),
+    "amp": ("off", "bf16", "fp16"),
+}
+
+
+def _fixed(default, text):
+    return field(default=default, metadata={"help": text, "may_change": False})
+
+
+def _may_change(default, text):
+    """An option that a resumed run may be given another value of, because it does not change what is learned."""
+    return field(default=default, metadata={"help": text, "may_change": True})
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a run, resolved. The defaults are what most settings of Dey et al. (2021, appendix) share."""
+
+    dataset: str = _fixed("digits", f"one of {', '.join(DATASETS)}")
+    preset: str = _fixed("digits", "networks and defaults; those of the data set if it has its own")
+    data: str | None = _may_change(None, "the folder that the data set's own loader takes as its root")
+    outdir: str = _may_change("", "the run's folder; by default runs/ and a name made of the options")
+    generator_group: str = _fixed("p4", "p1 is a plain CNN")
+    discriminator_group: str = _fixed("p4", "p1 is a plain CNN")
+    generator_symmetry: str = _fixed("incomplete", "incomplete: Dey et al.; full: Birrell et al.")
+    width: float = _fixed(1.0, "factor on the channels of every layer")
+    loss: str = _fixed("ragan", "what the players minimise")
+    alpha: float = _fixed(2.0, "of the loss alpha")
+    r1: float = _fixed(0.1, "gamma of the R1 penalty; 0 for none")
+    r1_every: int = _fixed(1, "discriminator updates per R1 penalty, which is then as many times larger")
+    gradient_penalty: float = _fixed(0.0, "weight of the penalty between real and generated images, of wgan and alpha")
+    augment: str = _fixed("none", "standard (move the real images), bcr, or rotations (auxiliary)")
+    bcr_real: float = _fixed(0.0, "weight of bcr's term of real images")
+    bcr_fake: float = _fixed(0.0, "weight of bcr's term of generated images")
+    iterations: int = _may_change(20_000, "generator updates")
+    batch_size: int = _fixed(64, "images per update, over all processes")
+    accumulate: int = _fixed(1, "parts a batch is cut into; batch norm and relativistic means are those of a part")
+    d_updates: int = _fixed(2, "discriminator updates per generator update, each on fresh real images")
+    lr_g: float = _fixed(1e-4, "Adam's learning rate for the generator")
+    lr_d: float = _fixed(4e-4, "Adam's learning rate for the discriminator")
+    beta1: float = _fixed(0.0, "of Adam")
+    beta2: float = _fixed(0.9, "of Adam")
+    ema: float = _fixed(0.9999, "decay of the generator's average, which is what is evaluated and sampled")
+    data_fraction: float = _fixed(1.0, "share of the training images, chosen by the seed, classes in proportion")
+    seed: int = _fixed(0, "of everything random")
+    device: str = _may_change("auto", "auto is cuda if there is one")
+    amp: str = _fixed("off", "mixed precision")
+    compile: bool = _may_change(False, "torch.compile what is not differentiated twice")
+    eval_every: int = _may_change(1000, "iterations between Frechet distances; 0 for none")
+    eval_samples: int = _fixed(0, "generated images per evaluation; 0: as many as there are real ones to compare with")
+    inception_weights: str | None = _may_change(None, "Inception's file, for data sets that are compared by it")
+    checkpoint_every: int = _may_change(1000, "iterations between checkpoints")
+    sample_every: int = _may_change(1000, "iterations between sheets of samples")
+    log_every: int = _may_change(50, "iterations between progress lines")
+
+    def changed_from(self, saved: dict) -> dict[str, tuple]:
+        """Options that a resumed run must keep and that differ: name -> (saved value, this value).
+
+        An option that the saved run did not know yet had its default then.
+        """
+        values = {f.name: (saved.get(f.name, f.default), getattr(self, f.name)) for f in fields(self)}
+        kept = [f.name for f in fields(self) if not f.metadata["may_change"]]
+        return {name: values[name] for name in kept if values[name][0] != values[name][1]}
+
+
+_HISTOLOGY = {"generator_group": "p4m", "discriminator_group": "p4m", "iterations": 60_000, "batch_size": 32}
+
+#: What differs from the defaults above. Dey et al. (2021), appendix; *64: Birrell et al. (2022); digits: ours.
+PRESET_OPTIONS = {
+    "digits": {
+        "iterations": 600, "lr_g": 4e-4, "lr_d": 8e-4, "ema": 0.99,
+        "eval_every": 150, "checkpoint_every": 150, "sample_every": 150, "log_every": 20,
+    },
+    "rotmnist": {},
+    "cifar10": {"loss": "hinge", "r1": 0.01, "lr_g": 2e-4, "lr_d": 2e-4, "d_updates": 4, "iterations": 100_000},
+    "food101": {"r1": 1.0, "iterations": 45_000},
+    "anhir": _HISTOLOGY,
+    "lysto": {**_HISTOLOGY, "batch_size": 16, "r1": 1.0, "lr_g": 5e-5, "lr_d": 2e-4},
+    "anhir64": _HISTOLOGY,
+    "lysto64": _HISTOLOGY,
+}  # fmt: skip
+
+#: Losses whose discriminator has to be Lipschitz are penalised between real and generated images instead of by R1.
+LOSS_OPTIONS = {"wgan": {"r1": 0.0, "gradient_penalty": 10.0}, "alpha": {"r1": 0.0, "gradient_penalty": 10.0}}
+
+#: Weights of bcr on real and on generated images, of Zhao et al. (2020c) where Dey et al. have none of their own.
+BCR_WEIGHTS = {"anhir": (0.1, 0.05), "lysto": (0.1, 0.05), "cifar10": (0.1, 0.1)}
+BCR_WEIGHTS_ELSEWHERE = (10.0, 10.0)
+BCR_WEIGHTS_FOOD101_EQUIVARIANT = (0.5, 0.5)
+
+#: Data sets with the networks of another one.
+PRESET_OF_DATASET = {"rotmnist60k": "rotmnist"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """One argument per option, and --dry-run."""
+    result = argparse.ArgumentParser(
+        prog="python -m gan.train",
+        description="Train a GAN of the paper. Running the same command again resumes.",
+        epilog="Defaults depend on the preset and the loss; --dry-run prints them.",
+        argument_default=argparse.SUPPRESS,
+    )
+    kinds = {"int": int, "float": float, "str": str, "str | None": str}
+    for option in fields(Options):
+        flag = f"--{option.name.replace('_', '-')}"
+        text = option.metadata["help"].replace("%", "%%")
+        if option.type == "bool":
+            result.add_argument(flag, action="store_true", help=text)
+        else:
+            choices = tuple(DATASETS) if option.name == "dataset" else CHOICES.get(option.name)
+            result.add_argument(flag, type=kinds[option.type], choices=choices, help=text)
+    result.add_argument("--dry-run", action="store_true", default=False, help="print every option and stop")
+    return result
+
+
+def resolve(given: dict) -> Options:
+    """The options of a run from those given by the user.
+
+    Preset and loss set the defaults of the rest. Raises ValueError, naming the option, for a value that cannot be.
+    """
+    dataset = given.get("dataset", "digits")
+    preset = given.get("preset", PRESET_OF_DATASET.get(dataset, dataset))
+    if dataset == "maps":
+        raise ValueError("dataset: maps are pairs of images; gan.train has no training of pix2pix yet")
+    if preset not in PRESET_OPTIONS:
+        raise ValueError(
+            f"preset: the data set {dataset} has no networks of its own; choose one of {', '.join(PRESET_OPTIONS)}"
+        )
+    defaults = dict(PRESET_OPTIONS[preset])
+    loss = given.get("loss", defaults.get("loss", Options.loss))
+    options = Options(**{**defaults, **LOSS_OPTIONS.get(loss, {}), **given, "dataset": dataset, "preset": preset})
+    if options.augment == "bcr":
+        real, fake = _bcr_weights(options)
+        options = replace(options, bcr_real=given.get("bcr_real", real), bcr_fake=given.get("bcr_fake", fake))
+    _check(options)
+    return options if options.outdir else replace(options, outdir=str(_default_outdir(options)))
+
+
+def _bcr_weights(options: Options) -> tuple[float, float]:
+    if options.preset == "food101" and "p1" not in (options.generator_group, options.discriminator_group):
+        return BCR_WEIGHTS_FOOD101_EQUIVARIANT
+    return BCR_WEIGHTS.get(options.preset, BCR_WEIGHTS_ELSEWHERE)
+
+
+def _default_outdir(options: Options) -> Path:
+    players = f"{options.generator_group}-{options.discriminator_group}"
+    return Path("runs") / f"{options.dataset}-{players}-{options.loss}-seed{options.seed}"
+
+
+def _check(options: Options) -> None:
+    positive = (
+        "width", "r1_every", "iterations", "batch_size", "accumulate", "d_updates", "lr_g", "lr_d",
+        "data_fraction", "checkpoint_every", "sample_every", "log_every",
+    )  # fmt: skip
+    for name in positive:
+        if not getattr(options, name) > 0:
+            raise ValueError(f"{name}: expected more than 0, got {getattr(options, name)}")
+    for name in ("r1", "gradient_penalty", "bcr_real", "bcr_fake", "eval_every", "eval_samples", "seed"):
+        if not getattr(options, name) >= 0:
+            raise ValueError(f"{name}: expected 0 or more, got {getattr(options, name)}")
+    for name in ("beta1", "beta2", "ema"):
+        if not 0 <= getattr(options, name) < 1:
+            raise ValueError(f"{name}: expected a number from 0 to below 1, got {getattr(options, name)}")
+    if options.data_fraction > 1:
+        raise ValueError(f"data_fraction: expected at most 1, got {options.data_fraction}")
+    if options.batch_size % options.accumulate:
+        raise ValueError(f"accumulate: {options.accumulate} parts do not divide a batch of {options.batch_size}")
+    if options.augment != "bcr" and (options.bcr_real > 0 or options.bcr_fake > 0):
+        raise ValueError(f"augment: weights of bcr were given, but the augmentation is {options.augment}")
+    if options.gradient_penalty > 0 and options.loss not in LOSS_OPTIONS:
+        raise ValueError(
+            f"gradient_penalty: only for {' and '.join(LOSS_OPTIONS)}; {options.loss} is regularised by --r1"
+        )

@@ -1,0 +1,63 @@
+"""Finished or running runs, as others see them: the averaged generator and what it was trained on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from .networks import Generator, build_generator
+from .options import Options
+from .training.checkpoints import CheckpointFolder, CorruptCheckpoint, read
+from .training.run_folder import RunError
+
+
+@dataclass(frozen=True)
+class TrainedGenerator:
+    """The averaged generator of a checkpoint on the CPU, in evaluation mode, with moments estimated for its weights.
+
+    Attributes:
+        iteration: generator updates it has seen.
+        options: of the run.
+        class_names: of the data.
+    """
+
+    network: Generator
+    iteration: int
+    options: Options
+    class_names: list[str]
+
+
+def load_generator(run: Path, which: str = "best") -> TrainedGenerator:
+    """The generator of a run.
+
+    Args:
+        run: the folder.
+        which: "best" by Frechet distance (the latest if none was evaluated) or "latest".
+
+    Raises:
+        RunError: if there is no run or no usable checkpoint in the folder.
+    """
+    try:
+        saved = json.loads((run / "options.json").read_text())
+        options = Options(**{f.name: saved["options"][f.name] for f in fields(Options)})
+        classes, channels = saved["data"]["classes"], saved["data"]["channels"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"run: {run} holds no run of this version: {error!r}") from error
+    folder = CheckpointFolder(run / "checkpoints")
+    try:
+        best = folder.best() if which == "best" else None
+        checkpoint = read(best) if best else folder.newest(print)
+    except CorruptCheckpoint as error:
+        raise RunError(str(error)) from error
+    if checkpoint is None:
+        raise RunError(f"run: {run} has no checkpoint yet")
+    network = build_generator(
+        options.preset, options.generator_group, width=options.width, classes=len(classes), image_channels=channels,
+        symmetry=options.generator_symmetry,
+    )  # fmt: skip
+    prefix = "average."
+    network.load_state_dict(
+        {name[len(prefix) :]: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)}
+    )
+    return TrainedGenerator(network.eval().requires_grad_(False), checkpoint.iteration, options, classes)

@@ -1,0 +1,303 @@
+"""The training loop: what happens when."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import signal
+import time
+
+import torch
+from safetensors.torch import load, save
+
+from ..data import to_uint8
+from ..metrics.evaluation import Evaluation
+from ..metrics.statistics import BATCHES, estimate_moments
+from ..noise import draw_noise
+from ..objectives import consistency_warning
+from ..options import Options
+from .checkpoints import CorruptCheckpoint
+from .distributed import World, any_rank, broadcast_bytes, mean_over_ranks
+from .pictures import enlarged, sheet, write_curves, write_picture
+from .players import Players
+from .randomness import DataOrder, derived_seed
+from .randomness import generator as random_generator
+from .run_folder import RunError, RunFolder
+from .updates import Batch, Updates
+
+ALONE_ON_CPU = World(0, 1, torch.device("cpu"))
+
+#: of a sheet of samples: images per class, and classes at most
+COLUMNS, ROWS = 10, 10
+
+
+class Stopped(Exception):
+    """The run was told to stop and has saved its state."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
+
+
+class Training:
+    """One run, from its first iteration or its newest checkpoint to its last iteration.
+
+    Args:
+        options: of the run.
+        train: the ``ImageSet`` to learn from.
+        evaluation: None for a run without Frechet distances.
+        folder: the run's, on rank 0; None on the others.
+        world: the ranks.
+    """
+
+    def __init__(self, options: Options, train, evaluation: Evaluation | None, folder: RunFolder | None, world: World):
+        self.options, self.train, self.evaluation, self.folder, self.world = options, train, evaluation, folder, world
+        self.players = Players(options, len(train.class_names), train.channels, world)
+        self.updates = Updates(options, self.players, world)
+        self.images = _on_device(train, world.device)
+        self.labels = torch.from_numpy(train.labels)
+        self.order = DataOrder(len(train), options.batch_size, options.seed)
+        self.share = world.share(options.batch_size, options.accumulate)
+        self.iteration = 0
+        self.best: float | None = None
+        self.real_distance: float | None = None
+        self.last_checkpoint = "none was written yet"
+        self.loss_names: tuple[str, ...] = ()
+        self._recent: list[torch.Tensor] = []
+        self._unreported: list[torch.Tensor] = []
+        self._moments_of: int | None = None
+        self._stop_signal: int | None = None
+        if options.augment == "bcr":
+            warning = consistency_warning(self.players.discriminator, self.updates.action.point_group.name)
+            if warning:
+                self.log(f"warning: {warning}")
+
+    def resume(self) -> None:
+        """Continue from the newest usable checkpoint, if any. Raises RunError if there are only unusable ones."""
+        found = None
+        if self.folder:
+            try:
+                found = self.folder.checkpoints.newest(self.log, set_aside=True)
+            except CorruptCheckpoint as error:
+                raise RunError(str(error)) from error
+        record = json.loads(broadcast_bytes(json.dumps(found.record if found else None).encode()))
+        if record is None:
+            if self.folder:
+                self.folder.forget_metrics_after(-1)
+            return
+        tensors = load(broadcast_bytes(save(found.tensors) if found else b""))
+        self.players.restore(tensors, record["scalers"])
+        self.iteration, self.best = record["iteration"], record["best_fid"]
+        if self.folder:
+            self.last_checkpoint = str(found.path)
+            self.folder.forget_metrics_after(self.iteration)
+        self.log(f"resuming at iteration {self.iteration} from {self.last_checkpoint}")
+
+    def run(self) -> None:
+        """Train to the last iteration.
+
+        Raises:
+            RunError: a loss or a weight is not finite, or a file cannot be written; names the last good checkpoint.
+            Stopped: after SIGTERM or SIGINT, with the state saved.
+        """
+        try:
+            with self._listening():
+                self._run()
+        except OSError as error:
+            raise RunError(
+                f"iteration {self.iteration}: cannot write {error.filename or 'a file'}: {error.strerror}; "
+                f"last good checkpoint: {self.last_checkpoint}"
+            ) from error
+
+    def _run(self) -> None:
+        options = self.options
+        if self.iteration >= options.iterations:
+            self.log(f"nothing to do: {self.iteration} iterations are done; give more with --iterations")
+            return
+        if self.evaluation:
+            self.real_distance = self.evaluation.distance_of_images(self.train)
+            self.log(f"{self.evaluation.name}: {self.real_distance:.4f} for the training images")
+        if self.iteration == 0:
+            self._observe(evaluate=True, sample=True)
+        start, first = time.monotonic(), self.iteration
+        reported = start
+        while self.iteration < options.iterations:
+            self._recent.append(self._iterate())
+            self.iteration += 1
+            report, save = self._due(options.log_every), self._due(options.checkpoint_every)
+            sample, evaluate = self._due(options.sample_every), self._due(options.eval_every)
+            if report or save or sample or evaluate or self.world == ALONE_ON_CPU:
+                self._check_losses()
+            if report:
+                now = time.monotonic()
+                remaining = (now - start) / (self.iteration - first) * (options.iterations - self.iteration)
+                self._report(now - reported, remaining)
+                reported = now
+            fid = self._observe(evaluate=evaluate, sample=sample)
+            stop = self._stopping(ask_others=report)
+            if save or fid is not None or stop is not None:
+                self._save(fid)
+            if stop is not None and self.iteration < options.iterations:
+                self.log(f"saved {self.last_checkpoint}; run the same command again to go on")
+                raise Stopped(stop)
+
+    def _due(self, every: int) -> bool:
+        """Whether something done every so many iterations, and at the last, is to be done now; 0 for never."""
+        return every > 0 and (self.iteration % every == 0 or self.iteration == self.options.iterations)
+
+    def _iterate(self) -> torch.Tensor:
+        """All updates of one iteration. Returns the losses, one tensor on the device."""
+        options, iteration = self.options, self.iteration
+        torch.manual_seed(derived_seed(options.seed, "anything else", self.world.rank, iteration))
+        first = iteration * (options.d_updates + 1)
+        losses = [
+            self.updates.discriminator(self._batch(first + update), iteration * options.d_updates + update)
+            for update in range(options.d_updates)
+        ]
+        last = self.updates.generator(self._batch(first + options.d_updates), iteration + 1)
+        means = {name: sum(some[name] for some in losses) / len(losses) for name in losses[0]}
+        self.loss_names = tuple(means | last)
+        return torch.stack([value.float() for value in (means | last).values()])
+
+    def _batch(self, number: int) -> Batch:
+        """This rank's part of a batch; everything random in it is drawn for the whole batch."""
+        seed, size, mine, device = self.options.seed, self.options.batch_size, self.share, self.world.device
+        pixels, labels = self.images.batch(self.order[number][mine])
+        noise = draw_noise(self.players.generator, size, random_generator(seed, "noise", number))
+        shares = torch.rand(size, generator=random_generator(seed, "shares", number))
+        order = self.updates.action.point_group.order
+        moves = torch.randint(order, (2, size), generator=random_generator(seed, "moves", number))
+        return Batch(
+            pixels.to(device), labels.to(device), noise.part(mine, device), shares[mine].to(device),
+            moves[:, mine].to(device),
+        )  # fmt: skip
+
+    def _check_losses(self) -> None:
+        """Fetch the losses from the device; raise RunError at the first that is not finite."""
+        losses = mean_over_ranks(torch.stack(self._recent)).cpu()
+        first = self.iteration - len(self._recent) + 1
+        self._recent.clear()
+        for iteration, values in enumerate(losses, first):
+            for name, value in zip(self.loss_names, values.tolist(), strict=True):
+                if not torch.isfinite(torch.tensor(value)):
+                    raise RunError(
+                        f"iteration {iteration}: {name} is {value}; last good checkpoint: {self.last_checkpoint}"
+                    )
+        self._unreported.extend(losses)
+
+    def _report(self, seconds: float, remaining: float) -> None:
+        count = len(self._unreported)
+        means = dict(zip(self.loss_names, torch.stack(self._unreported).mean(0).tolist(), strict=True))
+        self._unreported.clear()
+        speed = count * self.options.batch_size * (self.options.d_updates + 1) / max(seconds, 1e-9)
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        self.log(
+            f"iteration {self.iteration}/{self.options.iterations}  {losses}  {speed:.0f} images/s  "
+            f"{_clock(remaining)} left  {_memory(self.world.device) / 2**30:.2f} GiB"
+        )
+        self._record({**means, "images_per_second": speed})
+
+    def _observe(self, *, evaluate: bool, sample: bool) -> float | None:
+        """Evaluate the averaged generator and draw its sheet of samples. Returns the Frechet distance, if evaluated."""
+        evaluate = evaluate and self.evaluation is not None
+        if not (evaluate or sample):
+            return None
+        self._estimate_moments()
+        fid = None
+        if evaluate:
+            start = time.monotonic()
+            fid = self.evaluation.distance(self.players.average.network)
+            self.best = fid if self.best is None else min(self.best, fid)
+            self._record({self.evaluation.name: fid})
+            self.log(
+                f"iteration {self.iteration}  {self.evaluation.name} {fid:.4f}  best {self.best:.4f}  "
+                f"({time.monotonic() - start:.0f} s)"
+            )
+        if self.folder:
+            if sample:
+                write_picture(self.folder.sample_file(self.iteration), enlarged(self._samples()))
+            write_curves(self.folder.path / "curves.png", self.folder.read_metrics(), real_distance=self.real_distance)
+        return fid
+
+    def _estimate_moments(self) -> None:
+        if self._moments_of == self.iteration:
+            return
+        self._moments_of = self.iteration
+        average = self.players.average.network
+        estimate_moments(average, self.labels, self.options.batch_size, self.options.seed, self.world)
+
+    @torch.no_grad()
+    def _samples(self):
+        """One row per class, one column per noise vector."""
+        generator = self.players.average.network
+        rows = min(ROWS, len(self.train.class_names))
+        noise = draw_noise(generator, COLUMNS, random_generator(self.options.seed, "samples"))
+        z, elements = noise.part(torch.arange(rows * COLUMNS) % COLUMNS, self.world.device)
+        labels = torch.arange(rows, device=self.world.device).repeat_interleave(COLUMNS)
+        return sheet(to_uint8(generator(z, labels, elements=elements)), COLUMNS)
+
+    def _save(self, fid: float | None) -> None:
+        self._estimate_moments()
+        if not self.folder:
+            return
+        broken = self.players.first_not_finite()
+        if broken:
+            raise RunError(
+                f"iteration {self.iteration}: {broken} is not finite; last good checkpoint: {self.last_checkpoint}"
+            )
+        record = {
+            "fid": fid, "best_fid": self.best, "metric": self.evaluation.name if self.evaluation else None,
+            "scalers": self.players.scaler_states(), "moments": {"batches": BATCHES, "seed": self.options.seed},
+        }  # fmt: skip
+        self.last_checkpoint = str(self.folder.checkpoints.save(self.iteration, self.players.tensors(), record))
+
+    def _stopping(self, ask_others: bool) -> int | None:
+        """The signal that ends the run, if one came; several ranks agree on it whenever progress is reported."""
+        if self.world.size == 1:
+            return self._stop_signal
+        if ask_others and any_rank(self._stop_signal is not None):
+            return self._stop_signal or signal.SIGTERM
+        return None
+
+    @contextlib.contextmanager
+    def _listening(self):
+        """SIGTERM and SIGINT end the run after the iteration in progress; a second one ends it at once."""
+
+        def remember(number, frame):
+            self._stop_signal = number
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+        before = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def log(self, line: str) -> None:
+        if self.folder:
+            self.folder.log(line)
+
+    def _record(self, values: dict) -> None:
+        if self.folder:
+            self.folder.append_metrics({"iteration": self.iteration, **values})
+
+
+def _on_device(images, device):
+    """The images on the GPU if they take no more than a quarter of its free memory, else where they are."""
+    if device.type == "cpu" or images.images.nbytes > torch.cuda.mem_get_info(device)[0] / 4:
+        return images
+    return images.resident(device)
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes in use at most so far: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

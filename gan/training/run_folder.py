@@ -1,0 +1,95 @@
+"""The folder of one run: options.json, log.txt, metrics.jsonl, samples/, curves.png, checkpoints/."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+from ..files import write_atomically, write_json
+from .checkpoints import CheckpointFolder
+
+
+class RunError(Exception):
+    """The run cannot start or go on; the message says why and what was kept."""
+
+
+class RunFolder:
+    """Owns the folder: as long as this object is open, no other process can open it.
+
+    Args:
+        path: created if it does not exist.
+
+    Raises:
+        RunError: if the folder cannot be created or written to, or another process trains in it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoints = CheckpointFolder(path / "checkpoints")
+        try:
+            (path / "samples").mkdir(parents=True, exist_ok=True)
+            self._lock = open(path / ".lock", "a")  # noqa: SIM115 (held until close)
+            self._log = open(path / "log.txt", "a")  # noqa: SIM115
+        except OSError as error:
+            raise RunError(f"outdir: cannot write to {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"outdir: another process is training in {path}; give this one another --outdir") from error
+
+    def close(self) -> None:
+        self._log.close()
+        self._lock.close()
+
+    def log(self, line: str) -> None:
+        """Print a line and append it to log.txt."""
+        print(line, flush=True)
+        print(line, file=self._log, flush=True)
+
+    def read_options(self) -> dict | None:
+        """The options the run was started with, or None for a new run."""
+        file = self.path / "options.json"
+        if not file.exists():
+            return None
+        try:
+            return json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(f"outdir: cannot read {file}: {error}") from error
+
+    def write_options(self, options: dict) -> None:
+        write_json(self.path / "options.json", options)
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def append_metrics(self, record: dict) -> None:
+        """Add a line to metrics.jsonl."""
+        with open(self.metrics_file, "a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def read_metrics(self) -> list[dict]:
+        return read_metrics(self.path)
+
+    def forget_metrics_after(self, iteration: int) -> None:
+        """Drop the lines of iterations that a resumed run will do again, and a last line cut short by a crash."""
+        kept = [record for record in self.read_metrics() if record["iteration"] <= iteration]
+        write_atomically(self.metrics_file, "".join(json.dumps(record) + "\n" for record in kept).encode())
+
+    def sample_file(self, iteration: int) -> Path:
+        return self.path / "samples" / f"iteration-{iteration:08d}.png"
+
+
+def read_metrics(run: Path) -> list[dict]:
+    """The records of a run's metrics.jsonl, oldest first; an unfinished last line is left out."""
+    file = run / "metrics.jsonl"
+    if not file.exists():
+        return []
+    records = []
+    for line in file.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records

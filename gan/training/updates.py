@@ -1,0 +1,172 @@
+"""One update of each player."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from ..data import to_tensor
+from ..networks import PRESETS
+from ..noise import Noise
+from ..objectives import auxiliary_rotations, build_loss, consistency, lipschitz, r1, wgan_gp
+from ..options import Options
+from ..symmetry import GroupAction
+from .distributed import World, average_gradients
+from .players import Players
+
+#: losses of the generator that look at the logits of real images
+RELATIVISTIC = {"ragan"}
+INTERPOLATE_PENALTIES = {"wgan": wgan_gp, "alpha": lipschitz}
+#: of the guess by how many quarter turns an image was moved, in each player's loss (Chen et al. 2019)
+ROTATION_WEIGHTS = {"discriminator": 1.0, "generator": 0.2}
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Batch(NamedTuple):
+    """One rank's part of what an update is made from.
+
+    Attributes:
+        pixels, labels: real images uint8 ``[B, H, W, C]`` and classes int64 ``[B]``, which the generated ones share.
+        noise: for B samples.
+        shares: float ``[B]`` in [0, 1]: where between real and generated the penalty at interpolates is taken.
+        moves: int64 ``[2, B]``: the group elements that augmentation moves real and generated images by.
+    """
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    noise: Noise
+    shares: torch.Tensor
+    moves: torch.Tensor
+
+
+class Updates:
+    """How the players learn from a batch.
+
+    With ``options.accumulate`` above 1 a rank's part of the batch is cut again; batch norm and the means of the
+    relativistic loss are then those of a part, over all ranks.
+    """
+
+    def __init__(self, options: Options, players: Players, world: World):
+        self.options, self.players, self.world = options, players, world
+        self.loss = build_loss(options.loss, options.alpha)
+        compiled = torch.compile if options.compile else (lambda network: network)
+        self.generate, self.judge = compiled(players.generator), compiled(players.discriminator)
+        group = "p4" if options.augment == "rotations" else PRESETS[options.preset].group
+        self.action = GroupAction(group, players.generator.image_shape[1]).to(world.device)
+
+    def discriminator(self, batch: Batch, update: int) -> dict[str, torch.Tensor]:
+        """Update the discriminator, of which ``update`` updates were done before.
+
+        Returns:
+            "loss_d" and "penalty", detached scalars.
+        """
+        self.players.generator.train().requires_grad_(False)
+        self.players.discriminator.train().requires_grad_(True)
+        losses = {}
+        for part in self._parts(batch):
+            real, y = self._real(part), part.labels
+            with torch.no_grad(), self._autocast():
+                fake = self._fake(part).float()
+            penalised = self.options.r1 > 0 and update % self.options.r1_every == 0
+            shared = penalised and self._penalty_shares_forward
+            with self._autocast():
+                real_logits = self.judge(real.requires_grad_(shared), y).float()
+                fake_logits = self.judge(fake, y).float()
+                loss = self.loss.discriminator(real_logits, fake_logits)
+                if self.options.augment == "bcr":
+                    moved = [
+                        self.judge(self.action(images.detach(), moves), y).float()
+                        for images, moves in zip((real, fake), part.moves, strict=True)
+                    ]
+                    weights = self.options.bcr_real, self.options.bcr_fake
+                    loss = loss + consistency(real_logits, moved[0], fake_logits, moved[1], *weights)
+                loss = loss + self._rotations("discriminator", real.detach())
+            penalty = torch.zeros_like(loss)
+            if penalised:
+                penalty = self.options.r1_every * self._r1(real, y, real_logits if shared else None)
+            if self.options.gradient_penalty > 0:
+                penalty = penalty + self._interpolate_penalty(real, fake, y, part.shares)
+            self._backward("discriminator", loss + penalty)
+            self._add(losses, loss_d=loss, penalty=penalty)
+        self._step("discriminator")
+        return losses
+
+    def generator(self, batch: Batch, iteration: int) -> dict[str, torch.Tensor]:
+        """Update the generator for the ``iteration``-th time, counted from 1, and its average.
+
+        Returns:
+            "loss_g", a detached scalar.
+        """
+        self.players.generator.train().requires_grad_(True)
+        self.players.discriminator.train().requires_grad_(False)
+        losses = {}
+        for part in self._parts(batch):
+            with self._autocast():
+                real_logits = None
+                if self.options.loss in RELATIVISTIC:
+                    with torch.no_grad():
+                        real_logits = self.judge(self._real(part), part.labels).float()
+                fake = self._fake(part)
+                loss = self.loss.generator(real_logits, self.judge(fake, part.labels).float())
+                loss = loss + self._rotations("generator", fake)
+            self._backward("generator", loss)
+            self._add(losses, loss_g=loss)
+        self._step("generator")
+        self.players.average.update(self.players.generator, iteration)
+        return losses
+
+    def _real(self, part: Batch) -> torch.Tensor:
+        images = to_tensor(part.pixels)
+        return self.action(images, part.moves[0]) if self.options.augment == "standard" else images
+
+    def _fake(self, part: Batch) -> torch.Tensor:
+        return self.generate(part.noise.z, part.labels, elements=part.noise.elements)
+
+    def _rotations(self, player: str, images: torch.Tensor) -> torch.Tensor | float:
+        if self.options.augment != "rotations":
+            return 0.0
+        return ROTATION_WEIGHTS[player] * auxiliary_rotations(self.players.discriminator, images, self.action)
+
+    @property
+    def _penalty_shares_forward(self) -> bool:
+        """Compiled code cannot be differentiated twice, and fp16 gradients of the images would underflow."""
+        return not self.options.compile and self.options.amp != "fp16"
+
+    def _r1(self, real, labels, logits):
+        if logits is None:
+            real = real.detach().requires_grad_()
+            with self._autocast(penalty=True):
+                logits = self.players.discriminator(real, labels)
+        return r1(logits, real, self.options.r1)
+
+    def _interpolate_penalty(self, real, fake, labels, shares):
+        penalty = INTERPOLATE_PENALTIES[self.options.loss]
+        with self._autocast(penalty=True):
+            return penalty(self.players.discriminator, real, fake, labels, self.options.gradient_penalty, shares)
+
+    def _autocast(self, penalty: bool = False):
+        enabled = self.options.amp != "off" and not (penalty and self.options.amp == "fp16")
+        return torch.autocast(self.world.device.type, AMP_DTYPES.get(self.options.amp), enabled=enabled)
+
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        step = len(batch.labels) // self.options.accumulate
+        for start in range(0, len(batch.labels), step):
+            part = slice(start, start + step)
+            noise = batch.noise.part(part, self.world.device)
+            yield Batch(batch.pixels[part], batch.labels[part], noise, batch.shares[part], batch.moves[:, part])
+
+    def _backward(self, player: str, loss: torch.Tensor) -> None:
+        self.players.scalers[player].scale(loss / self.options.accumulate).backward()
+
+    def _step(self, player: str) -> None:
+        optimizer, scaler = self.players.optimizers[player], self.players.scalers[player]
+        average_gradients(self.players.networks[player].parameters())
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _add(self, losses: dict[str, torch.Tensor], **values: torch.Tensor) -> None:
+        for name, value in values.items():
+            losses[name] = losses.get(name, 0) + value.detach() / self.options.accumulate

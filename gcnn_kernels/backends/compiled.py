@@ -1,0 +1,115 @@
+"""What the backends of compiled kernels have in common: allocating outputs, and the memory formats.
+
+Their binaries register operators of the same names and schemas, which fill tensors that are allocated here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+
+from ..layout import map_format
+from .tables import filter_sources, filter_targets
+
+
+class CompiledMixin:
+    """The operations on filters, norm and pool, out of the operators in ``kernels``."""
+
+    @property
+    @abstractmethod
+    def kernels(self):
+        """The dispatcher namespace of the backend's binary."""
+
+    def expand_filters(self, weight, group):
+        cout, cin, slots, k, _ = weight.shape
+        sources = filter_sources(group, slots, k, weight.device)
+        stack = weight.new_empty((cout * group.order, cin * slots, k, k))
+        self.kernels.expand_filters(weight.contiguous(), sources, stack)
+        return stack
+
+    def reduce_filters(self, stack, group, in_slots):
+        k = stack.shape[-1]
+        cout, cin = stack.shape[0] // group.order, stack.shape[1] // in_slots
+        targets = filter_targets(group, in_slots, k, stack.device)
+        weight = stack.new_empty((cout, cin, in_slots, k, k))
+        self.kernels.reduce_filters(stack.contiguous(), targets, weight)
+        return weight
+
+    def norm_stats(self, x):
+        x, channels_last = _dense(x)
+        mean = x.new_empty(x.shape[1], dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+        var = torch.empty_like(mean)
+        self.kernels.norm_stats(x, channels_last, mean, var)
+        return mean, var
+
+    def norm_apply(self, x, mean, rstd, weight, bias, slope):
+        x, channels_last = _dense(x)
+        y = torch.empty_like(x)
+        self.kernels.norm_apply(x, channels_last, *_parameters(mean, rstd, weight, bias), slope, y)
+        return y
+
+    def norm_backward_sums(self, grad, x, mean, rstd, weight, bias, slope):
+        x, channels_last = _dense(x)
+        sum_g = mean.new_empty(x.shape[:2])
+        sum_gx = torch.empty_like(sum_g)
+        self.kernels.norm_backward_sums(
+            _dense_like(grad, x), x, channels_last, *_parameters(mean, rstd, weight, bias), slope, sum_g, sum_gx
+        )
+        return sum_g, sum_gx
+
+    def norm_backward_input(self, grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx):
+        x, channels_last = _dense(x)
+        gx = torch.empty_like(x)
+        self.kernels.norm_backward_input(
+            _dense_like(grad, x), x, channels_last, *_parameters(mean, rstd, weight, bias), slope,
+            mean_g.contiguous(), mean_gx.contiguous(), gx,
+        )  # fmt: skip
+        return gx
+
+    def group_max(self, x):
+        x, channels_last = _dense(x)
+        value = _empty_plane(x, channels_last)
+        index = torch.empty_like(value, dtype=torch.uint8)
+        self.kernels.group_max(x, channels_last, value, index)
+        return value, index
+
+    def group_max_scatter(self, grad, index, slots):
+        index, channels_last = _dense(index.unsqueeze(2))
+        shape = (*grad.shape[:2], slots, *grad.shape[2:])
+        x = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=map_format(index))
+        self.kernels.group_max_scatter(_dense_like(grad.unsqueeze(2), index), index, channels_last, x)
+        return x
+
+    def group_max_gather(self, x, index):
+        index, channels_last = _dense(index.unsqueeze(2))
+        value = _empty_plane(x, channels_last)
+        self.kernels.group_max_gather(_dense_like(x, index), index, channels_last, value)
+        return value
+
+
+def _dense(x):
+    """A map without gaps in its memory format, and whether that is channels_last_3d."""
+    memory_format = map_format(x)
+    return x.contiguous(memory_format=memory_format), memory_format == torch.channels_last_3d
+
+
+def _dense_like(x, like):
+    return x.contiguous(memory_format=map_format(like))
+
+
+def _parameters(mean, rstd, weight, bias):
+    """Contiguous, and weight and bias in the statistics' dtype."""
+    return (
+        mean.contiguous(),
+        rstd.contiguous(),
+        None if weight is None else weight.to(mean.dtype).contiguous(),
+        None if bias is None else bias.to(mean.dtype).contiguous(),
+    )
+
+
+def _empty_plane(x, channels_last):
+    """``[B, C, H, W]`` for the maxima of ``[B, C, S, H, W]``."""
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (*x.shape[:2], *x.shape[3:])
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)

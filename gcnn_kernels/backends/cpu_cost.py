@@ -1,0 +1,93 @@
+"""Which form of a convolution the cpu backend computes, by counting vector operations.
+
+A convolution that has a fast algorithm ("fourier" for maps on the group, "direct" for lifting) is faster with it than
+with the filter stack, at every layer of the paper; "expand" is for the groups that have none. What is chosen here is
+the form (see fourier.correlations): whether shifted inputs are gathered or outputs are spread, and, when lifting,
+whether the slots share their products or are stacked as channels. Counted are, in vector operations for one image:
+
+    products     rank x rows of the filter matrix x vectors of its columns, 1 each; 3 for storing a vector of sums
+    transforms   loads, additions and stores of one vector of all slots: 16 for C4, 45 for D4, 1.5 per slot for a sum
+    spreading    1.5 for each shifted addition of a piece of a pixel's channels (below a vector, of halves or quarters)
+    pixels       12 for finding the places of one tap, 4 for each piece that is copied
+
+Constants are fitted to single-threaded times of the paper's layers with AVX-512; only which of two is smaller matters.
+"""
+
+from __future__ import annotations
+
+import math
+
+_LANES = 16
+_TRANSFORM = {4: 16, 8: 45}
+_RANK = {4: 5, 8: 11}
+_SUM, _STORE, _PLACES, _COPY = 1.5, 3, 12, 4
+_WIDEST_SPREAD = 32  # channels; with more, the sums of a few rows do not stay in cache before they are spread
+
+
+def conv_form(problem, backward: bool) -> tuple[str, bool]:
+    """The form of the convolution, or of its input gradient, and whether it spreads."""
+    if problem.in_slots == 1:
+        return _lifting_form(problem, backward)
+    cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, backward)
+    order, taps = problem.group.order, problem.kernel**2
+    rank, transform = _RANK[order], _TRANSFORM[order]
+    if cout > _WIDEST_SPREAD:
+        return "gather", False
+    gather = out_pixels * (
+        rank * taps * cin * _vectors(cout) + _gathered(order, taps, cin, transform) + transform * _pieces(cout)
+    )
+    columns = _vectors(taps * cout)
+    spread = in_pixels * (rank * (cin + _STORE) * columns + transform * (cin / _LANES + columns))
+    spread += out_pixels * order * taps * _SUM * _pieces(cout)
+    return ("spread", True) if spread < gather else ("gather", False)
+
+
+def weight_grad_form(problem) -> tuple[str, bool]:
+    """The form of the weight gradient, and whether it is the backward correlation's, which gathers the gradient."""
+    cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, False)
+    if problem.in_slots > 1:
+        # The map with fewer channels is gathered; but the backward correlation walks all pixels of a strided input.
+        return "gather", problem.stride == (1, 1) and cout < cin
+    order, taps = problem.group.order, problem.kernel**2
+    lift = in_pixels * taps * (2 * _SUM * order * _pieces(cout) + min(cin * _vectors(cout), cout * _vectors(cin)))
+    stack = out_pixels * (taps * cin * _vectors(order * cout) + order * _COPY * _pieces(cout))
+    return ("stack", False) if stack < lift else ("lift", True)
+
+
+def _lifting_form(problem, backward):
+    cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, backward)
+    order, taps = problem.group.order, problem.kernel**2
+    if backward:
+        lift = out_pixels * taps * (_SUM * order * _pieces(cin) + cin * _vectors(cout))
+        stack = in_pixels * order * (cin * _vectors(taps * cout) + _COPY * _pieces(cin))
+        stack += out_pixels * taps * _SUM * _pieces(cout)
+    else:
+        lift = in_pixels * (cin + _STORE) * _vectors(taps * cout) + out_pixels * order * taps * _SUM * _pieces(cout)
+        stack = out_pixels * (taps * (cin * _vectors(order * cout) + _COPY) + order * _COPY * _pieces(cout))
+    return ("stack", backward) if stack < lift else ("lift", not backward)
+
+
+def _channels_and_pixels(problem, backward):
+    """Channels and pixels of the map that is read and of the one that is written."""
+    pixels = math.prod(problem.in_size), math.prod(problem.out_size)
+    channels = problem.in_channels, problem.out_channels
+    return (*reversed(channels), *reversed(pixels)) if backward else (*channels, *pixels)
+
+
+def _vectors(channels):
+    return -(-channels // _LANES)
+
+
+def _pieces(channels):
+    """Vectors, halves, quarters or scalars that cover a row of channels (csrc/cpu/correlation.h, for_channels)."""
+    lanes = _LANES
+    while channels < lanes:
+        lanes = lanes // 2 if lanes > 4 else 1
+    return -(-channels // lanes)
+
+
+def _gathered(order, taps, channels, transform):
+    """Gathering and transforming all taps of a pixel."""
+    if channels < _LANES:
+        return taps * (_PLACES + order * _SUM * _pieces(channels)) + transform * _vectors(taps * channels)
+    return taps * (_PLACES + transform * _pieces(channels))

@@ -1,0 +1,54 @@
+"""The "expand" algorithm: the filter stack in memory, then torch's own convolution.
+
+It needs no kernel but the expansion and its adjoint, so any backend that has these two has all three operators.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..layout import to_map_format
+
+
+class ExpansionMixin:
+    """Convolution and its gradients out of ``expand_filters``, ``reduce_filters`` and ``aten.convolution``."""
+
+    def expanded_conv(self, problem, x, weight, bias):
+        stack = self.expand_filters(weight, problem.group)
+        if bias is not None:
+            bias = bias.repeat_interleave(problem.group.order)
+        y = F.conv2d(_to_planar(x), stack, bias, problem.stride, problem.padding, problem.dilation)
+        return _from_planar(y, problem.group.order, like=x)
+
+    def expanded_conv_input_grad(self, problem, grad, weight):
+        stack = self.expand_filters(weight, problem.group)
+        shape = (problem.batch, problem.in_channels * problem.in_slots, *problem.in_size)
+        planar_x = grad.new_empty(1).expand(shape)  # its values are not read
+        gx, _, _ = self._convolution_backward(problem, _to_planar(grad), planar_x, stack, [True, False, False])
+        return _from_planar(gx, problem.in_slots, like=grad)
+
+    def expanded_conv_weight_grad(self, problem, grad, x):
+        k, order = problem.kernel, problem.group.order
+        shape = (problem.out_channels * order, problem.in_channels * problem.in_slots, k, k)
+        stack = grad.new_empty(1).expand(shape)
+        _, gstack, _ = self._convolution_backward(problem, _to_planar(grad), _to_planar(x), stack, [False, True, False])
+        return self.reduce_filters(gstack, problem.group, problem.in_slots)
+
+    @staticmethod
+    def _convolution_backward(problem, grad, x, stack, mask):
+        return torch.ops.aten.convolution_backward(
+            grad, x, stack, None, problem.stride, problem.padding, problem.dilation, False, [0, 0], 1, mask
+        )
+
+
+def _to_planar(x):
+    """``[B, C, S, H, W]`` -> ``[B, C * S, H, W]``, channels_last where x is channels_last_3d."""
+    planar = x.flatten(1, 2)
+    if x.stride(1) == 1 and not planar.is_contiguous(memory_format=torch.channels_last):
+        planar = planar.contiguous(memory_format=torch.channels_last)
+    return planar
+
+
+def _from_planar(y, slots, like):
+    return to_map_format(y.unflatten(1, (-1, slots)), like)

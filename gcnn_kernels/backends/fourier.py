@@ -1,0 +1,100 @@
+"""Tables of the convolutions as sums of correlations on the group, made from the group's own tables.
+
+For one tap t, Z_t(g) = x(g, p + g t) and W_t(u) = w[u, u t] make the group convolution a sum of group correlations
+y(h) = sum_g W_t(h^-1 g) Z_t(g), one per tap. Each is computed by a bilinear algorithm y = C((B w) * (A z)) of low
+rank; A and C are additions in csrc/cpu/bilinear.h, B is here. A lifting convolution is the same with an x that does
+not depend on g, and rank 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from ..groups import PointGroup
+
+
+@dataclass(frozen=True, eq=False)
+class Correlations:
+    """Arguments of ``gcnn_cpu.conv`` and ``gcnn_cpu.conv_weight_grad`` (csrc/cpu/conv.cpp).
+
+    Attributes:
+        shifts: int32 ``[taps, order or 1, 2]``. Tap t of slot h is read from (pixel * mul + shifts[t, h]) / div.
+        sources: int64 ``[taps, n]``, n the order or 1: W_t(u) is entry ``sources[t, u]`` of a filter.
+        matrix: ``[rank, n]``, the filters' transform B.
+    """
+
+    shifts: torch.Tensor
+    sources: torch.Tensor
+    matrix: torch.Tensor
+    mul: tuple[int, int]
+    div: tuple[int, int]
+
+
+@lru_cache(maxsize=1024)
+def correlations(
+    group: PointGroup, k: int, stride, padding, dilation, dtype: torch.dtype, form: str, *, backward: bool
+) -> Correlations:
+    """The convolution (or, ``backward``, its input gradient) as a sum over taps of correlations.
+
+    In either direction a tap belongs to a slot of the input, then shifted inputs are gathered and transformed; or to a
+    slot of the output, then the transformed sums are spread by shifted additions. ``form`` is one of
+
+        gather   y(h, p)  = sum_t sum_g w[h^-1 g, h^-1 g t] x(g, p + g t)      W_t(u) = w[u, u t]
+                 dx(g, q) = sum_t sum_h w[h^-1 g, t] dy(h, q - h t)            W_t(u) = w[u^-1, t]
+        spread   y(h, p)  = sum_t sum_g w[h^-1 g, t] x(g, p + h t)             W_t(u) = w[u, t]
+                 dx(g, q) = sum_t sum_h w[h^-1 g, h^-1 g t] dy(h, q - g t)     W_t(u) = w[u^-1, u^-1 t]
+        lift     y(h, p)  = sum_t w[t] x(p + h t)                              W_t = w[t]
+                 dx(q)    = sum_t w[t] sum_h dy(h, q - h t)
+        stack    y(h, p)  = sum_t w[h^-1 t] x(p + t)                           W_t(h) = w[h^-1 t]
+                 dx(q)    = sum_t sum_h w[h^-1 t] dy(h, q - t)
+
+    with u = h^-1 g forwards and u = g^-1 h backwards; the last two are lifting convolutions.
+    """
+    action = group.tap_action(k)  # [order, taps]
+    taps = np.arange(k * k)[:, None]
+    place = taps if form == "stack" else action.T
+    row, column = np.divmod(place, k)
+    shifts = np.stack([row * dilation[0] - padding[0], column * dilation[1] - padding[1]], -1)
+    if form == "lift":
+        sources, matrix = taps, torch.ones(1, 1, dtype=dtype)
+    elif form == "stack":
+        sources, matrix = action[group.inverse].T, torch.eye(group.order, dtype=dtype)
+    else:
+        slots = group.inverse if backward else np.arange(group.order)
+        sources = slots * k * k + (taps if (form == "spread") != backward else action[slots].T)
+        matrix = filter_transform(group, dtype)
+    return Correlations(
+        torch.from_numpy(np.ascontiguousarray(-shifts if backward else shifts, dtype=np.int32)),
+        torch.from_numpy(np.ascontiguousarray(sources, dtype=np.int64)),
+        matrix,
+        (1, 1) if backward else stride,
+        stride if backward else (1, 1),
+    )
+
+
+def has_algorithm(group: PointGroup) -> bool:
+    """Whether there is a bilinear algorithm for the group: p4 and p4m."""
+    return group.rotations == 4
+
+
+@lru_cache(maxsize=8)
+def filter_transform(group: PointGroup, dtype: torch.dtype) -> torch.Tensor:
+    """B, ``[rank, order]``: the filters' part of the bilinear algorithm of bilinear.h, the scale included.
+
+    With Q = ``group.fourier`` the products of a representation's matrices, Y = Z W^T in entries that are not
+    normalised, need W scaled by dim / order: Q's rows times sqrt(dim / order).
+    """
+    q = group.fourier
+    if group.reflections:
+        # The block E holds W column by column; its right factor is W^T: (l, j) is W_jl.
+        a1, a2, b1, b2, b11, b12, b21, b22 = q * np.sqrt(np.array([1, 1, 1, 1, 2, 2, 2, 2]) / 8)[:, None]
+        strassen = [b11 + b22, b11, b12 - b22, b21 - b11, b22, b11 + b12, b21 + b22]
+        rows = [a1, a2, b1, b2, *strassen]
+    else:
+        a, b, re, im = q * np.sqrt(np.array([1, 1, 2, 2]) / 4)[:, None]
+        rows = [a, b, re, re - im, re + im]
+    return torch.from_numpy(np.stack(rows)).to(dtype)

@@ -1,0 +1,218 @@
+"""Choice of algorithm and tile from shapes and dtype, by a small model and a table per GPU generation.
+
+A table (``tables/sm_90.json``, ...) holds the ceilings of the GPU, the share of them that each algorithm reaches, and
+the tiles; how its numbers came is said in its ``source``. ``python -m gcnn_kernels.tune`` writes a table with measured
+layers for the GPU at hand, which is then preferred: see ``user_table``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import torch
+
+from . import fourier
+from .launch import dot_precision
+
+ALGORITHMS = ("direct", "fourier", "expand")
+_TABLES = Path(__file__).parent / "tables"
+_NEAR = math.log(2)  # a measured layer speaks for layers within a factor of two in every size
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Sizes of one program's tile and how it runs.
+
+    Attributes:
+        rows: pixels (of a weight gradient: output channels).
+        columns: channels of the map computed (of a weight gradient: input channels).
+        slots: slots (of a weight gradient: entries of the filter) times which the columns are taken; direct only.
+        depth: numbers summed per step.
+        warps, stages: Triton's num_warps and num_stages.
+    """
+
+    rows: int
+    columns: int
+    slots: int
+    depth: int
+    warps: int
+    stages: int
+
+
+def generation(device: torch.device) -> str:
+    """The name of the table that serves a device."""
+    if device.type != "cuda":
+        return "sm_80"
+    major, _ = torch.cuda.get_device_capability(device)
+    # Consumer Blackwell (12.x) has Ampere's tensor instructions and shared memory, not those of 10.x.
+    return {9: "sm_90", 10: "sm_100"}.get(major, "sm_80")
+
+
+def user_table(name: str) -> Path:
+    """Where ``gcnn_kernels.tune`` writes a table: ``$GCNN_TUNE_DIR``, by default in the user's cache folder."""
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("GCNN_TUNE_DIR") or cache_home / "gcnn_kernels") / f"{name}.json"
+
+
+@cache
+def table(name: str) -> dict:
+    """The shipped table of a generation, or the user's own where there is one.
+
+    Raises:
+        RuntimeError: if the user's table cannot be read; it is not passed over in silence.
+    """
+    own = user_table(name)
+    if not own.exists():
+        return json.loads((_TABLES / f"{name}.json").read_text())
+    try:
+        return json.loads(own.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise RuntimeError(f"the tuning table {own} cannot be read ({error}); delete it or tune again") from error
+
+
+def arithmetic(dtype: torch.dtype) -> str:
+    """ "16" (float16, bfloat16), "tf32", "32" or "64": what the matrix products compute in."""
+    if dtype.itemsize == 2:
+        return "16"
+    if dtype == torch.float64:
+        return "64"
+    return "tf32" if dot_precision(dtype) == "tf32" else "32"
+
+
+def choose_algorithm(problem) -> str:
+    """The algorithm with the least expected time."""
+    return _choose_algorithm(problem, arithmetic(problem.dtype))
+
+
+@lru_cache(maxsize=4096)
+def _choose_algorithm(problem, kind):
+    times = _measured(problem, kind) or {a: expected_time(problem, a, kind) for a in candidates(problem)}
+    return min(times, key=times.get)
+
+
+def candidates(problem) -> list[str]:
+    return [a for a in ALGORITHMS if a != "fourier" or fourier.refuses(problem) is None]
+
+
+def _measured(problem, kind) -> dict[str, float] | None:
+    """Milliseconds per algorithm of the nearest measured layer, or None where none is near."""
+    same = layer_key(problem, kind)
+    nearest, least = None, _NEAR
+    for record in table(generation(problem.device)).get("measured", ()):
+        if all(record[name] == value for name, value in same.items()):
+            distance = max(abs(math.log(record[n] / max(1, value))) for n, value in layer_sizes(problem).items())
+            if distance < least:
+                nearest, least = record["milliseconds"], distance
+    return nearest
+
+
+def layer_key(problem, kind) -> dict:
+    """What must be equal for a measured layer to speak for another."""
+    return {
+        "op": problem.op,
+        "group": problem.group.name,
+        "lifting": problem.in_slots == 1,
+        "kernel": problem.kernel,
+        "arithmetic": kind,
+    }
+
+
+def layer_sizes(problem) -> dict:
+    return {
+        "in_channels": problem.in_channels,
+        "out_channels": problem.out_channels,
+        "pixels": problem.batch * math.prod(problem.out_size),
+    }
+
+
+def expected_time(problem, algorithm: str, kind: str) -> float:
+    """Seconds: the larger of arithmetic and memory traffic, plus the launches.
+
+    The filter stack's products are counted for "direct" and "expand"; "fourier" has 6 of 16 (p4) or 12 of 64 (p4m) of
+    them. "expand" copies maps in and out, since cuDNN wants all slots of a pixel together.
+    """
+    ceilings = table(generation(problem.device))
+    order, slots = problem.group.order, problem.in_slots
+    pixels, taps = problem.batch * math.prod(problem.out_size), problem.kernel**2
+    in_numbers = problem.batch * problem.in_channels * slots * math.prod(problem.in_size)
+    out_numbers = pixels * problem.out_channels * order
+    flops = 2 * pixels * taps * order * slots * problem.in_channels * problem.out_channels
+    traffic = in_numbers + out_numbers
+    if algorithm == "fourier":
+        flops *= (6 if order == 4 else 12) / order**2
+    if algorithm == "expand":
+        traffic *= 3
+    else:
+        flops *= _padding(problem, choose_tile(problem, algorithm))
+    rate = ceilings["tflops"][kind] * 1e12 * ceilings["share"][algorithm][kind]
+    bandwidth = ceilings["gigabytes_per_second"] * 1e9 * ceilings["share"]["memory"]
+    launches = {"direct": 2, "fourier": 2, "expand": 5}[algorithm]
+    seconds = max(flops / rate, traffic * problem.dtype.itemsize / bandwidth)
+    return seconds + launches * ceilings["launch_microseconds"] * 1e-6
+
+
+def _padding(problem, tile) -> float:
+    """How many times more products a tile's padded edges make."""
+    if problem.op == "conv":
+        columns, rows = problem.out_channels, problem.batch * math.prod(problem.out_size)
+    elif problem.op == "conv_input_grad":
+        columns, rows = problem.in_channels, problem.batch * math.prod(problem.in_size)
+    else:
+        columns, rows = problem.in_channels, problem.out_channels
+    return math.prod(math.ceil(max(1, n) / t) * t / max(1, n) for n, t in ((columns, tile.columns), (rows, tile.rows)))
+
+
+def choose_tile(problem, algorithm: str) -> Tile:
+    """The tile for "direct" or "fourier"."""
+    return _choose_tile(problem, algorithm, arithmetic(problem.dtype))
+
+
+@lru_cache(maxsize=4096)
+def _choose_tile(problem, algorithm, kind):
+    if algorithm == "direct":
+        return _direct_tile(problem, kind)
+    operator = "weight_grad" if problem.op == "conv_weight_grad" else "conv"
+    tiles = table(generation(problem.device))["fourier"][operator][str(problem.group.order)][kind]
+    columns = problem.out_channels if problem.op == "conv" else problem.in_channels
+    # The first tile that the channels fill; the last one is the narrowest.
+    return next((Tile(*t) for t in tiles if columns > t[1] // 2), Tile(*tiles[-1]))
+
+
+def _direct_tile(problem, kind) -> Tile:
+    """The largest tile of the table's limits, its columns cut to the channels without much padding."""
+    limits = table(generation(problem.device))["direct"][kind]
+    if problem.op == "conv_weight_grad":
+        entries = problem.in_slots * problem.kernel**2
+        rows = _piece(problem.out_channels, 16, limits["rows"])
+        columns = _piece(problem.in_channels, 1, limits["columns"])
+        slots = min(_power_of_two(entries), limits["columns"] // columns)
+        reduced = problem.batch * math.prod(problem.out_size)
+    else:
+        forward = problem.op == "conv"
+        channels, slots = problem.in_channels, problem.in_slots
+        if forward:
+            channels, slots = problem.out_channels, problem.group.order
+        rows = limits["rows"]
+        columns = _piece(channels, max(1, 16 // slots), limits["columns"])
+        slots = min(slots, limits["columns"] // columns)
+        reduced = problem.in_channels if forward else problem.out_channels
+    if columns * slots < 16:
+        columns = 16 // slots
+    depth = min(limits["depth"], max(16, _power_of_two(reduced)))
+    warps = max(4, min(8, rows * columns * slots // 2048))
+    return Tile(rows, columns, slots, depth, warps, limits["stages"])
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (max(1, n) - 1).bit_length()
+
+
+def _piece(channels: int, least: int, most: int) -> int:
+    """The power of two in which to cut channels: as few padded ones as possible, and wide ones before narrow ones."""
+    sizes = [1 << e for e in range(most.bit_length()) if least <= 1 << e <= most]
+    return min(sizes, key=lambda size: (math.ceil(channels / size) * size * (1 + 4 / size), -size))

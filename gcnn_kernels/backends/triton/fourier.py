@@ -1,0 +1,403 @@
+"""The Fourier algorithm for p4 and p4m: the group convolution as products of Fourier coefficients over the point group.
+
+Along the orbit of one tap t the group convolution is a correlation over H. With Z(g) = x(g, p + g t), W(u) = w[u, u t]
+and the coefficients F f = sum over g of f(g) rho(g) of each irrep rho,
+
+    y(h) = sum over g of W(h^-1 g) Z(g)        =>        F y = (F Z) (F W)^T
+
+So each tap takes |H| shifted reads, an |H|-point butterfly, and 6 (p4) or 12 (p4m) matrix products over pixels and
+channels instead of 16 or 64. The other two operators have the same form:
+
+    input gradient    Z(h) = g(h, p - h t), W(u) = w[u, t]:    F dx = (F Z) (F W)
+    weight gradient   dW(u) = sum over p, h of g(h, p) Z(h u): F dW = (F g)^T (F Z)
+
+Coefficients are kept in the order of ``PointGroup.irreps``: for C4 A, B, Re E, Im E; for D4 A1, A2, B1, B2 and E's
+entries 00, 10, 01, 11. F is not normalised: its entries are 0 and +-1, and F^T inverts it after scaling by
+dim(rho) / |H|.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .index import moved_tap, pixel, read_position
+from .launch import DTYPES, accumulator, dot_dtype, dot_precision, empty, empty_map, launch, split_sum, wide
+
+
+def refuses(problem) -> str | None:
+    """Why this algorithm cannot serve a problem, or None."""
+    if problem.group.rotations != 4:
+        return f"the algorithm 'fourier' serves p4 and p4m, not {problem.group.name}"
+    if problem.in_slots == 1:
+        return "the algorithm 'fourier' serves group convolutions, not lifting convolutions"
+    return None
+
+
+# --- transforms ------------------------------------------------------------------------------------------------
+@triton.jit
+def _rotations(f0, f1, f2, f3):
+    even, odd = f0 + f2, f1 + f3
+    return even + odd, even - odd, f0 - f2, f1 - f3
+
+
+@triton.jit
+def _rotations_adjoint(a, b, u, v):
+    plus, minus = a + b, a - b
+    return plus + u, minus + v, plus - u, minus - v
+
+
+@triton.jit
+def transform(f, ORDER: tl.constexpr):
+    """F f of a function on C4 or D4: ORDER values of any one shape."""
+    a, b, u, v = _rotations(f[0], f[1], f[2], f[3])
+    if ORDER == 4:
+        return a, b, u, v
+    else:
+        c, d, s, t = _rotations(f[4], f[5], f[6], f[7])
+        return a + c, a - c, b + d, b - d, u - s, v + t, t - v, u + s
+
+
+@triton.jit
+def adjoint_transform(p, ORDER: tl.constexpr):
+    """F^T p."""
+    if ORDER == 4:
+        return _rotations_adjoint(p[0], p[1], p[2], p[3])
+    else:
+        f0, f1, f2, f3 = _rotations_adjoint(p[0] + p[1], p[2] + p[3], p[4] + p[7], p[5] - p[6])
+        f4, f5, f6, f7 = _rotations_adjoint(p[0] - p[1], p[2] - p[3], p[7] - p[4], p[5] + p[6])
+        return f0, f1, f2, f3, f4, f5, f6, f7
+
+
+@triton.jit
+def _scaled(p, ORDER: tl.constexpr):
+    """p times dim(rho) / ORDER."""
+    scaled = ()
+    for e in tl.static_range(ORDER):
+        if 2 * e < ORDER:
+            scaled = scaled + (p[e] * (1.0 / ORDER),)
+        else:
+            scaled = scaled + (p[e] * (2.0 / ORDER),)
+    return scaled
+
+
+# --- products of coefficients ----------------------------------------------------------------------------------
+@triton.jit
+def _add_product(total, z, v, ORDER: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """total + z v for every irrep; z ``[M, K]`` is rounded to the products' dtype here, v ``[K, N]`` has it."""
+    result = ()
+    for e in tl.static_range(ORDER // 2):
+        result = result + (tl.dot(z[e].to(DOT), v[e], total[e], input_precision=PRECISION, out_dtype=total[e].dtype),)
+    if ORDER == 4:
+        real = tl.dot(z[2].to(DOT), v[2], total[2], input_precision=PRECISION, out_dtype=total[2].dtype)
+        imag = tl.dot(z[2].to(DOT), v[3], total[3], input_precision=PRECISION, out_dtype=total[3].dtype)
+        real = tl.dot((-z[3]).to(DOT), v[3], real, input_precision=PRECISION, out_dtype=total[2].dtype)
+        imag = tl.dot(z[3].to(DOT), v[2], imag, input_precision=PRECISION, out_dtype=total[3].dtype)
+        result = result + (real, imag)
+    else:
+        for j in tl.static_range(2):
+            for i in tl.static_range(2):  # z_i0 v_0j + z_i1 v_1j
+                t = total[4 + 2 * j + i]
+                t = tl.dot(z[4 + i].to(DOT), v[4 + 2 * j], t, input_precision=PRECISION, out_dtype=t.dtype)
+                t = tl.dot(z[6 + i].to(DOT), v[5 + 2 * j], t, input_precision=PRECISION, out_dtype=t.dtype)
+                result = result + (t,)
+    return result
+
+
+@triton.jit
+def _add_correlation(total, g, z, ORDER: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """total + g^T z for every irrep; g ``[M, K]`` and z ``[K, N]`` are rounded to the products' dtype here.
+
+    Of the irreps' blocks g is the transpose; as a matrix over channels and pixels it is transposed already.
+    """
+    result = ()
+    for e in tl.static_range(ORDER // 2):
+        t = tl.dot(g[e].to(DOT), z[e].to(DOT), total[e], input_precision=PRECISION, out_dtype=total[e].dtype)
+        result = result + (t,)
+    if ORDER == 4:
+        real = tl.dot(g[2].to(DOT), z[2].to(DOT), total[2], input_precision=PRECISION, out_dtype=total[2].dtype)
+        imag = tl.dot(g[2].to(DOT), z[3].to(DOT), total[3], input_precision=PRECISION, out_dtype=total[3].dtype)
+        real = tl.dot(g[3].to(DOT), z[3].to(DOT), real, input_precision=PRECISION, out_dtype=total[2].dtype)
+        imag = tl.dot((-g[3]).to(DOT), z[2].to(DOT), imag, input_precision=PRECISION, out_dtype=total[3].dtype)
+        result = result + (real, imag)
+    else:
+        for j in tl.static_range(2):
+            for i in tl.static_range(2):  # g_0i z_0j + g_1i z_1j
+                t = total[4 + 2 * j + i]
+                t = tl.dot(g[4 + 2 * i].to(DOT), z[4 + 2 * j].to(DOT), t, input_precision=PRECISION, out_dtype=t.dtype)
+                t = tl.dot(g[5 + 2 * i].to(DOT), z[5 + 2 * j].to(DOT), t, input_precision=PRECISION, out_dtype=t.dtype)
+                result = result + (t,)
+    return result
+
+
+@triton.jit
+def _zeros(ORDER: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUM: tl.constexpr):
+    zeros = ()
+    for _ in tl.static_range(ORDER):
+        zeros = zeros + (tl.zeros((ROWS, COLUMNS), SUM),)
+    return zeros
+
+
+# --- reads -----------------------------------------------------------------------------------------------------
+@triton.jit
+def _read_moved(
+    x, at, i, j, tap, inside, steps, sizes, stride, padding, dilation,
+    ELEMENT: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Z(ELEMENT): the slot of a group element, read through the tap to which the element moves the tap.
+
+    ``steps`` are x's strides over (slot, row, column), the other tuples (row, column) pairs.
+    """
+    tap_row, tap_column = moved_tap(tap // K, tap % K, ELEMENT, K)
+    row, row_in = read_position(i, tap_row * dilation[0], stride[0], padding[0], sizes[0], ADJOINT)
+    column, column_in = read_position(j, tap_column * dilation[1], stride[1], padding[1], sizes[1], ADJOINT)
+    if WIDE:
+        row = row.to(tl.int64)
+    at = at + (ELEMENT * steps[0] + row * steps[1] + column * steps[2])
+    return tl.load(x + at, mask=inside & row_in & column_in, other=0.0)
+
+
+@triton.jit
+def _read_orbit(
+    x, at, i, j, tap, inside, steps, sizes, stride, padding, dilation,
+    ORDER: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, WIDE: tl.constexpr, SUM: tl.constexpr,
+):  # fmt: skip
+    """F Z: all slots of x at the pixels (i, j), each read through its own image of the tap, transformed."""
+    z = ()
+    for e in tl.static_range(ORDER):
+        value = _read_moved(x, at, i, j, tap, inside, steps, sizes, stride, padding, dilation, e, K, ADJOINT, WIDE)
+        z = z + (value.to(SUM),)
+    return transform(z, ORDER)
+
+
+# --- kernels ---------------------------------------------------------------------------------------------------
+@triton.jit
+def transform_weight_kernel(
+    weight, out, step, x_step, channels, x_channels, row_size,
+    ORDER: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, SUM: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The coefficients ``out[tap, e, c of x, c of y]`` by which the products multiply: of W, transposed or not.
+
+    ``step`` and ``x_step`` are the filters' strides over the channels of y and of x.
+    """
+    TAPS: tl.constexpr = K * K
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tap = tl.program_id(1)
+    channel, c = at % row_size, at // row_size
+    inside = (channel < channels) & (c < x_channels)
+    start = channel.to(tl.int64) * step + c.to(tl.int64) * x_step
+    f = ()
+    for u in tl.static_range(ORDER):
+        if ADJOINT:
+            entry = u * TAPS + tap
+        else:
+            row, column = moved_tap(tap // K, tap % K, u, K)
+            entry = u * TAPS + row * K + column
+        f = f + (tl.load(weight + start + entry, mask=inside, other=0.0).to(SUM),)
+    f = _scaled(transform(f, ORDER), ORDER)
+    if ADJOINT:
+        v = f
+    elif ORDER == 4:
+        v = (f[0], f[1], f[2], -f[3])
+    else:
+        v = (f[0], f[1], f[2], f[3], f[4], f[6], f[5], f[7])
+    for e in tl.static_range(ORDER):
+        place = (tap * ORDER + e).to(tl.int64) * x_channels * row_size + at
+        tl.store(out + place, v[e].to(out.dtype.element_ty), mask=c < x_channels)
+
+
+@triton.jit
+def conv_kernel(
+    x, coefficients, bias, y,
+    x_b, x_c, x_s, x_h, x_w, y_b, y_c, y_s, y_h, y_w,
+    pixels, height, width, x_height, x_width, channels, x_channels, row_size,
+    stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
+    K: tl.constexpr, ORDER: tl.constexpr, ADJOINT: tl.constexpr, BIAS: tl.constexpr, WIDE: tl.constexpr,
+    DOT: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """All slots of one tile ``[BLOCK_M pixels, BLOCK_N channels]`` of y."""
+    TAPS: tl.constexpr = K * K
+    column_tiles = tl.cdiv(channels, BLOCK_N)
+    m = tl.program_id(0) // column_tiles * BLOCK_M + tl.arange(0, BLOCK_M)
+    channel = tl.program_id(0) % column_tiles * BLOCK_N + tl.arange(0, BLOCK_N)
+    m_in, channel_in = m < pixels, channel < channels
+    if WIDE:
+        m = m.to(tl.int64)
+    b, i, j = pixel(m, height, width)
+    i, j = i.to(tl.int32)[:, None], j.to(tl.int32)[:, None]
+    total = _zeros(ORDER, BLOCK_M, BLOCK_N, SUM)
+    for step in range(TAPS * tl.cdiv(x_channels, BLOCK_K)):
+        tap = step % TAPS
+        c = step // TAPS * BLOCK_K + tl.arange(0, BLOCK_K)
+        c_in = c < x_channels
+        z = _read_orbit(
+            x, b[:, None] * x_b + c[None, :] * x_c, i, j, tap, m_in[:, None] & c_in[None, :],
+            (x_s, x_h, x_w), (x_height, x_width),
+            (stride_h, stride_w), (padding_h, padding_w), (dilation_h, dilation_w),
+            ORDER, K, ADJOINT, WIDE, SUM,
+        )  # fmt: skip
+        v = ()
+        for e in tl.static_range(ORDER):
+            place = ((tap * ORDER + e) * x_channels + c[:, None]) * row_size + channel[None, :]
+            v = v + (tl.load(coefficients + place, mask=c_in[:, None] & channel_in[None, :], other=0.0).to(DOT),)
+        total = _add_product(total, z, v, ORDER, DOT, PRECISION)
+
+    result = adjoint_transform(total, ORDER)
+    at = (b[:, None] * y_b + i * y_h + j * y_w) + (channel * y_c)[None, :]
+    for s in tl.static_range(ORDER):
+        value = result[s]
+        if BIAS:
+            value += tl.load(bias + channel, mask=channel_in, other=0.0).to(SUM)[None, :]
+        tl.store(y + at + s * y_s, value.to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
+
+
+@triton.jit
+def weight_grad_kernel(
+    grad, x, partial,
+    grad_b, grad_c, grad_s, grad_h, grad_w, x_b, x_c, x_s, x_h, x_w,
+    pixels, height, width, x_height, x_width, channels, x_channels,
+    stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, steps_per_split,
+    K: tl.constexpr, ORDER: tl.constexpr, WIDE: tl.constexpr,
+    DOT: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """One tile ``[BLOCK_M channels of grad, BLOCK_N channels of x]`` of one tap's coefficients, summed over a part of
+    the pixels: ``partial[split, tap, e, c of grad, c of x]``.
+    """
+    TAPS: tl.constexpr = K * K
+    column_tiles = tl.cdiv(x_channels, BLOCK_N)
+    tap = tl.program_id(0) % TAPS
+    tile = tl.program_id(0) // TAPS
+    m = tile // column_tiles * BLOCK_M + tl.arange(0, BLOCK_M)
+    c = tile % column_tiles * BLOCK_N + tl.arange(0, BLOCK_N)
+    m_in, c_in = m < channels, c < x_channels
+    total = _zeros(ORDER, BLOCK_M, BLOCK_N, SUM)
+    first = tl.program_id(1) * steps_per_split
+    for step in range(first, tl.minimum(first + steps_per_split, tl.cdiv(pixels, BLOCK_K))):
+        p = step * BLOCK_K + tl.arange(0, BLOCK_K)
+        p_in = p < pixels
+        if WIDE:
+            p = p.to(tl.int64)
+        b, i, j = pixel(p, height, width)
+        i, j = i.to(tl.int32), j.to(tl.int32)
+        g = ()
+        for h in tl.static_range(ORDER):
+            at = (b * grad_b + h * grad_s + i * grad_h + j * grad_w)[None, :] + m[:, None] * grad_c
+            g = g + (tl.load(grad + at, mask=m_in[:, None] & p_in[None, :], other=0.0).to(SUM),)
+        z = _read_orbit(
+            x, b[:, None] * x_b + c[None, :] * x_c, i[:, None], j[:, None], tap, p_in[:, None] & c_in[None, :],
+            (x_s, x_h, x_w), (x_height, x_width),
+            (stride_h, stride_w), (padding_h, padding_w), (dilation_h, dilation_w),
+            ORDER, K, False, WIDE, SUM,
+        )  # fmt: skip
+        total = _add_correlation(total, transform(g, ORDER), z, ORDER, DOT, PRECISION)
+
+    start = (tl.program_id(1).to(tl.int64) * TAPS + tap) * ORDER
+    for e in tl.static_range(ORDER):
+        at = ((start + e) * channels + m[:, None]) * x_channels + c[None, :]
+        tl.store(partial + at, total[e], mask=m_in[:, None] & c_in[None, :])
+
+
+@triton.jit
+def sum_splits_kernel(partial, weight_grad, pairs, splits, K: tl.constexpr, ORDER: tl.constexpr, BLOCK: tl.constexpr):
+    """``partial[split, tap, e, pair of channels]`` summed over the splits, in their order, and transformed back."""
+    TAPS: tl.constexpr = K * K
+    tap = tl.program_id(1)
+    pair = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = pair < pairs
+    total = ()
+    for e in tl.static_range(ORDER):
+        at = (tap * ORDER + e).to(tl.int64) * pairs + pair
+        value = tl.zeros((BLOCK,), partial.dtype.element_ty)
+        for _ in range(splits):
+            value += tl.load(partial + at, mask=inside, other=0.0)
+            at += TAPS * ORDER * pairs
+        total = total + (value,)
+    f = adjoint_transform(_scaled(total, ORDER), ORDER)
+    for u in tl.static_range(ORDER):
+        row, column = moved_tap(tap // K, tap % K, u, K)
+        at = pair.to(tl.int64) * (ORDER * TAPS) + u * TAPS + row * K + column
+        tl.store(weight_grad + at, f[u].to(weight_grad.dtype.element_ty), mask=inside)
+
+
+# --- launches --------------------------------------------------------------------------------------------------
+def conv(problem, tile, x, weight, bias):
+    y = empty_map("the convolution's output", problem.out_shape, x)
+    _conv(problem, tile, x, weight, bias, y)
+    return y
+
+
+def conv_input_grad(problem, tile, grad, weight):
+    gx = empty_map("the convolution's input gradient", problem.in_shape, grad)
+    _conv(problem, tile, grad, weight, None, gx)
+    return gx
+
+
+def _conv(problem, tile, x, weight, bias, y):
+    """y from the map x read: the operator ``problem.op`` is "conv" or "conv_input_grad"."""
+    adjoint = problem.op == "conv_input_grad"
+    batch, channels, order, height, width = y.shape
+    x_channels, k = x.shape[1], problem.kernel
+    pixels = batch * height * width
+    if pixels == 0:
+        return
+    weight = weight.contiguous()
+    row_size = triton.cdiv(channels, 16) * 16  # whole vectors for any number of channels
+    coefficients = empty("the filters' coefficients", (k * k, order, x_channels, row_size), x.dtype, x.device)
+    steps = (weight.stride(1), weight.stride(0)) if adjoint else (weight.stride(0), weight.stride(1))
+    sums = DTYPES[accumulator(x.dtype)]
+    launch(
+        transform_weight_kernel, (triton.cdiv(x_channels * row_size, 256), k * k),
+        weight, coefficients, *steps, channels, x_channels, row_size,
+        K=k, ORDER=order, ADJOINT=adjoint, SUM=sums, BLOCK=256,
+    )  # fmt: skip
+    launch(
+        conv_kernel, (triton.cdiv(pixels, tile.rows) * triton.cdiv(channels, tile.columns),),
+        x, coefficients, y if bias is None else bias, y,
+        *x.stride(), *y.stride(),
+        pixels, height, width, x.shape[3], x.shape[4], channels, x_channels, row_size,
+        *problem.stride, *problem.padding, *problem.dilation,
+        K=k, ORDER=order, ADJOINT=adjoint, BIAS=bias is not None, WIDE=wide(x, y),
+        DOT=dot_dtype(x.dtype), SUM=sums, PRECISION=dot_precision(x.dtype),
+        BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.depth,
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+
+
+def conv_weight_grad(problem, tile, grad, x):
+    batch, channels, order, height, width = grad.shape
+    x_channels, taps = x.shape[1], problem.kernel**2
+    weight_grad = empty("the convolution's weight gradient", problem.weight_shape, x.dtype, x.device)
+    pixels = batch * height * width
+    if pixels == 0:
+        return weight_grad.zero_()
+    pairs, sums = channels * x_channels, accumulator(x.dtype)
+    tiles = triton.cdiv(channels, tile.rows) * triton.cdiv(x_channels, tile.columns) * taps
+    splits, steps_per_split = split_sum(
+        tiles, triton.cdiv(pixels, tile.depth), taps * order * pairs * sums.itemsize, x.device
+    )
+    partial = empty("the weight gradient's partial sums", (splits, taps, order, pairs), sums, x.device)
+    launch(
+        weight_grad_kernel, (tiles, splits),
+        grad, x, partial,
+        *grad.stride(), *x.stride(),
+        pixels, height, width, x.shape[3], x.shape[4], channels, x_channels,
+        *problem.stride, *problem.padding, *problem.dilation, steps_per_split,
+        K=problem.kernel, ORDER=order, WIDE=wide(grad, x),
+        DOT=dot_dtype(x.dtype), SUM=DTYPES[sums], PRECISION=dot_precision(x.dtype),
+        BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.depth,
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+    launch(
+        sum_splits_kernel,
+        (triton.cdiv(pairs, 256), taps),
+        partial,
+        weight_grad,
+        pairs,
+        splits,
+        K=problem.kernel,
+        ORDER=order,
+        BLOCK=256,
+    )
+    return weight_grad

@@ -1,0 +1,80 @@
+"""What every launch needs: output memory, arithmetic of a dtype, facts about the device."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+
+from ...layout import map_format
+
+DTYPES = {
+    torch.float16: tl.float16,
+    torch.bfloat16: tl.bfloat16,
+    torch.float32: tl.float32,
+    torch.float64: tl.float64,
+}
+
+WORKSPACE = 64 * 2**20  # bytes that the partial sums of a weight gradient may take
+
+INTERPRETED = triton.knobs.runtime.interpret  # fixed when the kernels are decorated, so on import
+
+
+def launch(kernel, grid, *arguments, **meta) -> None:
+    """Runs a kernel on the device, and the current stream there, of its first argument, a tensor."""
+    first = arguments[0]
+    with torch.cuda.device(first.device) if first.is_cuda else nullcontext():
+        kernel[grid](*arguments, enable_fp_fusion=True, **meta)
+
+
+@cache
+def multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+
+
+def wide(*tensors: torch.Tensor) -> bool:
+    """Whether offsets into one of the tensors leave int32."""
+    return any(1 + sum((n - 1) * abs(s) for n, s in zip(t.shape, t.stride(), strict=True)) >= 2**31 for t in tensors)
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def dot_dtype(dtype: torch.dtype):
+    """What the operands of ``tl.dot`` are: the interpreter has no bfloat16 arithmetic."""
+    return tl.float32 if INTERPRETED and dtype == torch.bfloat16 else DTYPES[dtype]
+
+
+def dot_precision(dtype: torch.dtype) -> str:
+    """ "tf32" or "ieee" for float32 operands, following torch's setting for convolutions."""
+    if dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision == "tf32":
+        return "tf32"
+    return "ieee"
+
+
+def empty(what: str, shape, dtype, device, memory_format=torch.contiguous_format) -> torch.Tensor:
+    """``torch.empty`` whose out-of-memory error says what was asked for."""
+    try:
+        return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
+    except torch.OutOfMemoryError as error:
+        size = torch.Size(shape).numel() * dtype.itemsize / 2**20
+        raise torch.OutOfMemoryError(
+            f"no memory for {what}: {tuple(shape)} of {dtype}, {size:.0f} MiB on {device} ({error})"
+        ) from error
+
+
+def empty_map(what: str, shape, like: torch.Tensor) -> torch.Tensor:
+    """A map of that shape in the dtype and memory format of ``like``."""
+    return empty(what, shape, like.dtype, like.device, map_format(like))
+
+
+def split_sum(tiles, steps, bytes_per_split, device):
+    """In how many parts to sum so that all multiprocessors work, within ``WORKSPACE``, and the steps of each part."""
+    wanted = triton.cdiv(4 * multiprocessors(device), tiles)
+    splits = max(1, min(wanted, steps // 8, WORKSPACE // bytes_per_split))
+    steps_per_split = triton.cdiv(steps, splits)
+    return triton.cdiv(steps, steps_per_split), steps_per_split

@@ -1,0 +1,65 @@
+"""Checks of the public functions' arguments. Every message names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import torch
+
+from .backends import ALGORITHMS, BACKENDS
+from .groups import PointGroup
+
+
+def tensor(name: str, value, *, dims: tuple[int, ...], shape: str) -> torch.Tensor:
+    """A floating-point tensor of one of the given ranks; ``shape`` says in words what it should be."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: expected a tensor {shape}, got {type(value).__name__}")
+    if value.dim() not in dims:
+        raise ValueError(f"{name}: expected {shape}, got {value.dim()} dimensions, {tuple(value.shape)}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point dtype, got {value.dtype}")
+    return value
+
+
+def same_device(name: str, value: torch.Tensor, like_name: str, like: torch.Tensor) -> None:
+    if value.device != like.device:
+        raise ValueError(f"{name}: expected device {like.device} as {like_name} has, got {value.device}")
+
+
+def same_dtype(name: str, value: torch.Tensor, like_name: str, like: torch.Tensor) -> None:
+    if value.dtype != like.dtype and not torch.is_autocast_enabled(like.device.type):
+        raise TypeError(f"{name}: expected dtype {like.dtype} as {like_name} has, got {value.dtype}")
+
+
+def vector(name: str, value: torch.Tensor, length: int, like_name: str, like: torch.Tensor) -> None:
+    """A tensor ``[length]`` on the device of ``like``."""
+    tensor(name, value, dims=(1,), shape=f"[{length}]")
+    if value.shape[0] != length:
+        raise ValueError(f"{name}: expected shape ({length},), got {tuple(value.shape)}")
+    same_device(name, value, like_name, like)
+
+
+def one_of(name: str, value, allowed) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def dispatch(algorithm: str, backend: str) -> None:
+    one_of("algorithm", algorithm, ("auto", *ALGORITHMS))
+    one_of("backend", backend, ("auto", *BACKENDS))
+
+
+def slots(name: str, value: torch.Tensor, dim: int, group: PointGroup) -> None:
+    if value.shape[dim] != group.order:
+        raise ValueError(
+            f"{name}: expected {group.order} slots in dimension {dim} for group {group.name!r}, "
+            f"got {value.shape[dim]} in {tuple(value.shape)}"
+        )
+
+
+def pair(name: str, value, least: int) -> tuple[int, int]:
+    """An int or a pair of ints, as a pair; every one at least ``least``."""
+    values = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        raise TypeError(f"{name}: expected an int or a pair of ints, got {value!r}")
+    if min(values) < least:
+        raise ValueError(f"{name}: expected at least {least}, got {value!r}")
+    return values

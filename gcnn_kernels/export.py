@@ -1,0 +1,122 @@
+"""Turning trained group layers into plain torch layers, for deployment without this package."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .functional import ACTIVATION_SLOPES, expand_filters
+from .nn import ConditionalGroupBatchNorm2d, GroupAvgPool, GroupBatchNorm2d, GroupConv2d, GroupMaxPool, LiftingConv2d
+
+__all__ = ["to_plain"]
+
+
+def to_plain(module: nn.Module) -> nn.Module:
+    """A copy of a module tree in evaluation mode, with every layer of this package replaced by plain torch layers.
+
+    Filters are expanded and their parametrisations (spectral norm) evaluated once; norms use their running moments.
+    Inputs and outputs keep their shapes, so what lies between the layers need not change; only what is called as a
+    *module* is replaced. The result goes through ``torch.export`` and ``torch.onnx.export``.
+
+    Args:
+        module: any ``nn.Module``; it is left as it is.
+
+    Returns:
+        the copy; its outputs equal those of ``module.eval()`` up to rounding.
+    """
+    return _replace(copy.deepcopy(module).eval())
+
+
+def _replace(module):
+    for kind, plain in _PLAIN.items():
+        if isinstance(module, kind):
+            return plain(module)
+    for name, child in module.named_children():
+        setattr(module, name, _replace(child))
+    return module
+
+
+def _conv2d(conv):
+    order = conv.point_group.order
+    stack = expand_filters(conv.weight, conv.group).detach()
+    plain = nn.Conv2d(
+        stack.shape[1], stack.shape[0], conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+        bias=conv.bias is not None, padding_mode=conv.padding_mode, device=stack.device, dtype=stack.dtype,
+    )  # fmt: skip
+    plain.weight.data.copy_(stack)
+    if conv.bias is not None:
+        plain.bias.data.copy_(conv.bias.detach().repeat_interleave(order))
+    return [plain, nn.Unflatten(1, (conv.out_channels, order))]
+
+
+def _plain_lift(conv):
+    return nn.Sequential(*_conv2d(conv))
+
+
+def _plain_conv(conv):
+    return nn.Sequential(nn.Flatten(1, 2), *_conv2d(conv))
+
+
+class _Norm(nn.Module):
+    """Normalisation by fixed moments. It is traced, so that the result does not refer to this class."""
+
+    def __init__(self, norm):
+        super().__init__()
+        for name in ("running_mean", "running_var"):
+            self.register_buffer(name, getattr(norm, name).detach().clone())
+        self.eps, self.slope = norm.eps, ACTIVATION_SLOPES[norm.activation]
+
+    def _activate(self, y):
+        return y if self.slope == 1 else F.leaky_relu(y, self.slope) if self.slope else F.relu(y)
+
+
+class _PlainNorm(_Norm):
+    def __init__(self, norm):
+        super().__init__(norm)
+        self.weight = None if norm.weight is None else nn.Parameter(norm.weight.detach().clone())
+        self.bias = None if norm.bias is None else nn.Parameter(norm.bias.detach().clone())
+
+    def forward(self, x):
+        y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return self._activate(y)
+
+
+class _PlainConditionalNorm(_Norm):
+    def __init__(self, norm):
+        super().__init__(norm)
+        self.scale, self.shift = _plain_linear(norm.scale), _plain_linear(norm.shift)
+
+    def forward(self, x, condition):
+        y = F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps).movedim((0, 1), (-2, -1))
+        y = (1 + self.scale(condition)) * y + self.shift(condition)
+        return self._activate(y.movedim((-2, -1), (0, 1)))
+
+
+def _plain_linear(linear):
+    plain = nn.Linear(linear.in_features, linear.out_features, device=linear.weight.device, dtype=linear.weight.dtype)
+    plain.weight.data.copy_(linear.weight.detach())
+    plain.bias.data.copy_(linear.bias.detach())
+    return plain
+
+
+class _Max(nn.Module):
+    def forward(self, x):
+        return x.amax(2)
+
+
+class _Mean(nn.Module):
+    def forward(self, x):
+        return x.mean(2)
+
+
+_PLAIN = {
+    LiftingConv2d: _plain_lift,
+    GroupConv2d: _plain_conv,
+    GroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainNorm(norm)),
+    ConditionalGroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainConditionalNorm(norm)),
+    GroupMaxPool: lambda pool: torch.fx.symbolic_trace(_Max()),
+    GroupAvgPool: lambda pool: torch.fx.symbolic_trace(_Mean()),
+}

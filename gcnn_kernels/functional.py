@@ -1,0 +1,253 @@
+"""The public functions: arguments are checked here, before any kernel starts, and then handed to the operators."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+from . import checks
+from .groups import point_group
+from .interpolation import coset_filters, join_cosets, split_cosets
+from .layout import map_format
+from .ops.conv import output_size
+from .ops.library import OPS
+
+ACTIVATION_SLOPES = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
+
+
+def lift_conv2d(x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, *, algorithm="auto", backend="auto"):
+    """Lifting convolution: from an image to a feature map on the group.
+
+        y(h, p) = bias + sum_t w[h^-1 t] x(p + t)        (Cohen & Welling 2016, eq. 10)
+
+    Equivalent to ``F.conv2d(x, expand_filters(weight, group), ...).unflatten(1, (-1, order))``.
+
+    Args:
+        x: ``[B, Cin, H, W]``, any floating dtype; channels_last is fastest.
+        weight: ``[Cout, Cin, k, k]``, dtype and device of x.
+        bias: ``[Cout]`` or None; one number per map on the group.
+        group: "p1", "p4", "p4m", or a finer one such as "c8", "d8", whose filters are rotated by bilinear interpolation
+            inside a disk (equivariance is then exact under quarter turns, approximate in between).
+        stride, padding, dilation: as in ``torch.nn.functional.conv2d``; padding also "valid" or "same".
+        algorithm: "auto", "direct", "fourier" or "expand".
+        backend: "auto", "reference", "cpu", "triton" or "cuda".
+
+    Returns:
+        ``[B, Cout, order, H', W']`` in x's dtype; channels_last_3d if x is channels_last. A quarter turn of x turns
+        the output and permutes its slots, exactly, where ``H + 2*padding - dilation*(k - 1) - 1`` is divisible by the
+        stride.
+
+    Raises:
+        TypeError, ValueError: for an argument that does not fit; the message names it.
+        RuntimeError: if the backend or algorithm asked for cannot serve here; the message says why.
+    """
+    point = point_group(group)
+    checks.tensor("x", x, dims=(4,), shape="[B, Cin, H, W]")
+    checks.tensor("weight", weight, dims=(4,), shape="[Cout, Cin, k, k]")
+    return _conv(x.unsqueeze(2), weight.unsqueeze(2), bias, point, stride, padding, dilation, algorithm, backend)
+
+
+def group_conv2d(
+    x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, *, algorithm="auto", backend="auto"
+):
+    """Group convolution: from a feature map on the group to another.
+
+        y(h, p) = bias + sum_{s,t} w[h^-1 s, h^-1 t] x(s, p + t)        (Cohen & Welling 2016, eq. 11)
+
+    Equivalent to ``F.conv2d(x.flatten(1, 2), expand_filters(weight, group), ...).unflatten(1, (-1, order))``.
+
+    Args:
+        x: ``[B, Cin, order, H, W]``, any floating dtype; channels_last_3d is fastest.
+        weight: ``[Cout, Cin, order, k, k]``, dtype and device of x.
+
+    The other arguments, the result and the errors are those of :func:`lift_conv2d`.
+    """
+    point = point_group(group)
+    checks.tensor("x", x, dims=(5,), shape=f"[B, Cin, {point.order}, H, W]")
+    checks.tensor("weight", weight, dims=(5,), shape=f"[Cout, Cin, {point.order}, k, k]")
+    checks.slots("x", x, 2, point)
+    checks.slots("weight", weight, 2, point)
+    return _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend)
+
+
+def _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend):
+    checks.dispatch(algorithm, backend)
+    cout, cin, _, k, k_width = weight.shape
+    if k != k_width or k == 0:
+        raise ValueError(f"weight: expected a square filter, at least 1 x 1, got {k} x {k_width}")
+    if cout == 0 or cin == 0:
+        raise ValueError(f"weight: expected at least one channel in and out, got {cin} in and {cout} out")
+    if x.shape[1] != cin:
+        raise ValueError(f"x: expected {cin} channels as the weight has, got {x.shape[1]} in {tuple(x.shape)}")
+    checks.same_device("weight", weight, "x", x)
+    checks.same_dtype("weight", weight, "x", x)
+    if bias is not None:
+        checks.vector("bias", bias, cout, "x", x)
+        checks.same_dtype("bias", bias, "x", x)
+    stride = checks.pair("stride", stride, 1)
+    dilation = checks.pair("dilation", dilation, 1)
+    x, padding = _resolve_padding(x, k, stride, padding, dilation)
+    out_size = output_size(x.shape[3:], k, stride, padding, dilation)
+    if min(out_size) < 1 or min(x.shape[3:]) < 1:
+        raise ValueError(
+            f"padding: a {k} x {k} filter (dilation {dilation}) on a plane of {tuple(x.shape[3:])} with padding "
+            f"{padding} leaves no output, {out_size}"
+        )
+    options = (stride, padding, dilation, algorithm, backend)
+    if point.on_grid:
+        return OPS.conv(x, weight, bias, point.name, *options)
+    q = point.cosets
+    if x.shape[2] > 1:
+        x = split_cosets(x, point)
+    if bias is not None:
+        bias = bias.repeat_interleave(q)
+    y = OPS.conv(x, coset_filters(weight, point), bias, point.grid_subgroup.name, *options)
+    return join_cosets(y, point)
+
+
+def _resolve_padding(x, k, stride, padding, dilation):
+    if not isinstance(padding, str):
+        return x, checks.pair("padding", padding, 0)
+    checks.one_of("padding", padding, ("valid", "same"))
+    if padding == "valid":
+        return x, (0, 0)
+    if stride != (1, 1):
+        raise ValueError(f"padding: 'same' needs stride 1, got stride {stride}")
+    total = [d * (k - 1) for d in dilation]
+    if any(t % 2 for t in total):  # an even filter: one more on the far side, as in conv2d
+        x = F.pad(x, (0, total[1] % 2, 0, total[0] % 2))
+    return x, tuple(t // 2 for t in total)
+
+
+def group_batch_norm(
+    x,
+    running_mean,
+    running_var,
+    weight=None,
+    bias=None,
+    training=False,
+    momentum=0.1,
+    eps=1e-5,
+    activation=None,
+    *,
+    sync=False,
+    backend="auto",
+):
+    """Batch norm of feature maps on the group, with moments pooled over batch, plane and group, and an activation.
+
+    Equivalent to ``activation(F.batch_norm(x.flatten(2), ...)).view_as(x)``, and equivariant because all slots of a map
+    share moments and affine map (Dey et al. 2021, section 2.2).
+
+    Args:
+        x: ``[B, C, order, H, W]``, or ``[B, C, H, W]`` for an image-like map.
+        running_mean, running_var: ``[C]`` or None; updated in place if training.
+        weight, bias: ``[C]``, or ``[B, C]`` for a conditional norm, or None.
+        training: use the batch's moments, else the running ones.
+        momentum: weight of the batch in the running moments (torch's sense).
+        eps: added to the variance.
+        activation: None, "relu" or "leaky_relu" (slope 0.2).
+        sync: take the moments over all ranks of ``torch.distributed``'s default group.
+        backend: "auto", "reference", "cpu", "triton" or "cuda".
+
+    Returns:
+        a map of x's shape, dtype and memory format.
+
+    Raises:
+        TypeError, ValueError: for an argument that does not fit; the message names it.
+        RuntimeError: if the backend asked for cannot serve here, or ``sync`` without a process group.
+    """
+    checks.tensor("x", x, dims=(4, 5), shape="[B, C, order, H, W] or [B, C, H, W]")
+    checks.one_of("backend", backend, ("auto", *checks.BACKENDS))
+    checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
+    batch, channels = x.shape[:2]
+    if channels == 0:
+        raise ValueError(f"x: expected at least one channel, got shape {tuple(x.shape)}")
+    for name, moment in (("running_mean", running_mean), ("running_var", running_var)):
+        if moment is not None:
+            checks.vector(name, moment, channels, "x", x)
+        elif not training:
+            raise ValueError(f"{name}: expected a tensor [{channels}] when not training, got None")
+    for name, parameter in (("weight", weight), ("bias", bias)):
+        if parameter is None:
+            continue
+        checks.tensor(name, parameter, dims=(1, 2), shape=f"[{channels}] or [{batch}, {channels}]")
+        if tuple(parameter.shape) not in ((channels,), (batch, channels)):
+            raise ValueError(
+                f"{name}: expected shape ({channels},) or ({batch}, {channels}), got {tuple(parameter.shape)}"
+            )
+        checks.same_device(name, parameter, "x", x)
+    slope = ACTIVATION_SLOPES[activation]
+    maps = x if x.dim() == 5 else x.unsqueeze(2)
+    if training:
+        y = _train_batch_norm(maps, running_mean, running_var, weight, bias, momentum, eps, slope, sync, backend)
+    else:
+        y = OPS.batch_norm_eval(maps, running_mean, running_var, weight, bias, eps, slope, backend)
+    return y if x.dim() == 5 else y.squeeze(2)
+
+
+def _train_batch_norm(x, running_mean, running_var, weight, bias, momentum, eps, slope, sync, backend):
+    if sync and not dist.is_initialized():
+        raise RuntimeError("sync: expected an initialised torch.distributed process group, got none")
+    if x.numel() // x.shape[1] < 2 and not sync:
+        raise ValueError(f"x: expected more than one value per channel when training, got shape {tuple(x.shape)}")
+    y, mean, var, count = OPS.batch_norm(x, weight, bias, eps, slope, sync, backend)
+    with torch.no_grad():
+        if running_mean is not None:
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        if running_var is not None:
+            unbiased = var * (count / (count - 1))
+            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+    return y
+
+
+def group_max_pool(x, *, backend="auto"):
+    """Maximum over the group, ``[B, C, order, H, W]`` -> ``[B, C, H, W]``; of equal values the first one's slot counts.
+
+    A monotone activation commutes with it, ``relu(max(x)) == max(relu(x))``, and is cheaper after it.
+    """
+    checks.tensor("x", x, dims=(5,), shape="[B, C, order, H, W]")
+    checks.one_of("backend", backend, ("auto", *checks.BACKENDS))
+    if not 1 <= x.shape[2] <= 256:
+        raise ValueError(f"x: expected 1 to 256 slots in dimension 2, got {x.shape[2]}")
+    return OPS.group_max(x, backend)[0]
+
+
+def group_avg_pool(x):
+    """Mean over the group, ``[B, C, order, H, W]`` -> ``[B, C, H, W]``."""
+    checks.tensor("x", x, dims=(5,), shape="[B, C, order, H, W]")
+    y = x.mean(2)
+    plane_format = torch.channels_last if map_format(x) == torch.channels_last_3d else torch.contiguous_format
+    return y.contiguous(memory_format=plane_format)
+
+
+def expand_filters(weight, group, *, backend="auto"):
+    """The filter stack: every filter in every pose, for an ordinary ``conv2d``.
+
+    Args:
+        weight: a lifting filter ``[Cout, Cin, k, k]`` or a group filter ``[Cout, Cin, order, k, k]``.
+        group: as in :func:`lift_conv2d`.
+
+    Returns:
+        ``[Cout * order, Cin, k, k]`` or ``[Cout * order, Cin * order, k, k]``; the channel of map c, slot h is
+        ``c * order + h``. Differentiable to any order.
+
+    Raises:
+        TypeError, ValueError: for an argument that does not fit; the message names it.
+    """
+    point = point_group(group)
+    checks.tensor("weight", weight, dims=(4, 5), shape=f"[Cout, Cin, k, k] or [Cout, Cin, {point.order}, k, k]")
+    checks.one_of("backend", backend, ("auto", *checks.BACKENDS))
+    if weight.dim() == 5:
+        checks.slots("weight", weight, 2, point)
+    if weight.shape[-1] != weight.shape[-2]:
+        raise ValueError(f"weight: expected a square filter, got {weight.shape[-2]} x {weight.shape[-1]}")
+    weight = weight if weight.dim() == 5 else weight.unsqueeze(2)
+    if point.on_grid:
+        return OPS.expand_filters(weight, point.name, backend)
+    q, order = point.cosets, point.grid_subgroup.order
+    stack = OPS.expand_filters(coset_filters(weight, point), point.grid_subgroup.name, backend)
+    stack = stack.unflatten(0, (-1, q, order)).transpose(1, 2).flatten(0, 2)
+    if weight.shape[2] > 1:
+        stack = stack.unflatten(1, (-1, q, order)).transpose(2, 3).flatten(1, 3)
+    return stack

@@ -1,0 +1,70 @@
+"""``python -m gcnn_kernels.info``: what is built, what is usable here, and why the rest is not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+import torch
+
+from . import __version__
+from .backends import BACKENDS, ConvProblem, binaries, choose, choose_for_conv
+from .groups import point_group
+
+
+def report() -> str:
+    """The report that the command prints."""
+    lines = [f"gcnn_kernels {__version__}"]
+    lines += [f"  {name:<11} {value}" for name, value in _versions()]
+    lines += ["", "binaries"]
+    for name in ("_cpu", "_cuda"):
+        path, reason = binaries.load(name)
+        lines.append(f"  {name:<11} {path or 'not usable: ' + reason}")
+    lines += ["", "backends, in the order in which 'auto' tries them"]
+    for name, backend in BACKENDS.items():
+        reason = backend.missing()
+        lines.append(f"  {name:<11} {'usable' if reason is None else 'not usable: ' + reason}")
+    lines += ["", "what 'auto' chooses"]
+    lines += [f"  {line}" for device in _devices() for line in _choices(device)]
+    return "\n".join(lines)
+
+
+def _versions():
+    yield "python", platform.python_version()
+    yield "torch", f"{torch.__version__} (CUDA {torch.version.cuda or 'none'})"
+    try:
+        yield "triton", importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        yield "triton", "not installed"
+    yield "CPU", f"{torch.get_num_threads()} threads"
+    for index in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(index)
+        yield f"GPU {index}", f"{torch.cuda.get_device_name(index)}, compute capability {major}.{minor}"
+
+
+def _devices():
+    yield torch.device("cpu")
+    if torch.cuda.is_available():
+        yield torch.device("cuda", torch.cuda.current_device())
+
+
+def _choices(device):
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    for group in ("p4", "p4m"):
+        for title, channels, slots in (
+            ("lifting 3 -> 64", 3, 1),
+            ("group conv 64 -> 64", 64, point_group(group).order),
+        ):
+            problem = ConvProblem(
+                "conv", point_group(group), 16, channels, 64, slots, 3, (32, 32), (32, 32), (1, 1), (1, 1), (1, 1),
+                dtype, device,
+            )  # fmt: skip
+            backend, algorithm = choose_for_conv(problem, "auto", "auto")
+            yield f"{device.type} {str(dtype)[6:]} {group} {title}, 3x3, 32x32: {backend.name}, {algorithm}"
+    probe = torch.empty(1, dtype=dtype, device=device)
+    for op, title in (("norm", "group batch norm"), ("pool", "group max pooling"), ("filters", "filter expansion")):
+        yield f"{device.type} {str(dtype)[6:]} {title}: {choose(op, probe, 'auto').name}"
+
+
+if __name__ == "__main__":
+    print(report())

@@ -1,0 +1,59 @@
+"""Groups with finer rotations than quarter turns, reduced to their subgroup on the grid.
+
+Let K be the largest subgroup of H that permutes the pixels, and c, d run over the rotations R^j that represent the
+cosets K c. Writing h = a c and s = b d with a, b in K, the group convolution over H is
+
+    y(a c, p) = sum_{b,d,t} W[c, d](a^-1 b, a^-1 t) x(b d, p + t),    W[c, d](u, t) = (R_c w[c^-1 u d])(t)
+
+which is a group convolution over K whose channels are the pairs (channel, coset): its equivariance under K stays exact,
+and every algorithm and kernel for K serves. R_c, the rotation of a filter by interpolation, is a small matrix.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+from .groups import PointGroup
+from .layout import to_map_format
+
+
+def coset_filters(weight: torch.Tensor, group: PointGroup) -> torch.Tensor:
+    """``[Cout, Cin, S, k, k]`` for H -> ``[Cout*q, Cin*q, |K|, k, k]`` for K (lifting: ``[Cout*q, Cin, 1, k, k]``)."""
+    cout, cin, slots, k, _ = weight.shape
+    q, order = group.cosets, group.grid_subgroup.order
+    rotations = _filter_rotations(group, k, weight.device).to(weight.dtype)  # [q, k*k, k*k]
+    taps = weight.flatten(3)
+    if slots == 1:
+        turned = torch.einsum("cvt,oist->ocisv", rotations, taps)
+        return turned.reshape(cout * q, cin, 1, k, k)
+    chosen = taps[:, :, _coset_slots(group, weight.device)]  # [Cout, Cin, c, d, u, k*k]
+    turned = torch.einsum("cvt,oicdut->ociduv", rotations, chosen)
+    return turned.reshape(cout * q, cin * q, order, k, k)
+
+
+def split_cosets(x: torch.Tensor, group: PointGroup) -> torch.Tensor:
+    """``[B, C, |H|, H, W]`` -> ``[B, C*q, |K|, H, W]``."""
+    split = x.unflatten(2, (-1, group.cosets)).transpose(2, 3)  # [B, C, q, |K|, H, W]
+    return to_map_format(split.flatten(1, 2), x)
+
+
+def join_cosets(y: torch.Tensor, group: PointGroup) -> torch.Tensor:
+    """The inverse of :func:`split_cosets`."""
+    joined = y.unflatten(1, (-1, group.cosets)).transpose(2, 3)  # [B, C, |K|, q, H, W]
+    return to_map_format(joined.flatten(2, 3), y)
+
+
+@lru_cache(maxsize=64)
+def _filter_rotations(group, k, device):
+    return torch.from_numpy(group.filter_rotations(k)).to(device)
+
+
+@lru_cache(maxsize=64)
+def _coset_slots(group, device):
+    """int64 ``[q, q, |K|]``: the slot c^-1 u d of H."""
+    q, order = group.cosets, group.grid_subgroup.order
+    d, u = torch.arange(q), torch.arange(order)
+    quotient = torch.from_numpy(group.quotient)
+    return torch.stack([quotient[c][u[None, :] * q + d[:, None]] for c in range(q)]).to(device)

@@ -1,0 +1,14 @@
+"""The layers as ``torch.nn.Module``s."""
+
+from .conv import GroupConv2d, LiftingConv2d
+from .norm import ConditionalGroupBatchNorm2d, GroupBatchNorm2d
+from .pool import GroupAvgPool, GroupMaxPool
+
+__all__ = [
+    "ConditionalGroupBatchNorm2d",
+    "GroupAvgPool",
+    "GroupBatchNorm2d",
+    "GroupConv2d",
+    "GroupMaxPool",
+    "LiftingConv2d",
+]

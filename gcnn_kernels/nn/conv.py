@@ -1,0 +1,139 @@
+"""Convolution modules."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .. import checks
+from ..functional import group_conv2d, lift_conv2d
+from ..groups import point_group
+from ..layout import to_map_format
+
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class _GroupConv(nn.Module):
+    """What lifting and group convolution share. State dict: ``weight`` and ``bias``, shaped and ordered as GrouPy's."""
+
+    _lifts: bool
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride=1,
+        padding=0,
+        dilation=1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        group: str = "p4",
+        *,
+        algorithm: str = "auto",
+        backend: str = "auto",
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        self.point_group = point_group(group)
+        checks.dispatch(algorithm, backend)
+        checks.one_of("padding_mode", padding_mode, _PADDING_MODES)
+        for name, value in (
+            ("in_channels", in_channels),
+            ("out_channels", out_channels),
+            ("kernel_size", kernel_size),
+        ):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected a positive int, got {value!r}")
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
+        self.stride = checks.pair("stride", stride, 1)
+        self.dilation = checks.pair("dilation", dilation, 1)
+        if isinstance(padding, str):
+            checks.one_of("padding", padding, ("valid", "same"))
+            self.padding = padding
+        else:
+            self.padding = checks.pair("padding", padding, 0)
+        self.padding_mode = padding_mode
+        self.algorithm, self.backend = algorithm, backend
+        slots = () if self._lifts else (self.point_group.order,)
+        self.weight = nn.Parameter(
+            torch.empty((out_channels, in_channels, *slots, kernel_size, kernel_size), device=device, dtype=dtype)
+        )
+        self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    @property
+    def group(self) -> str:
+        return self.point_group.name
+
+    def reset_parameters(self) -> None:
+        """As ``nn.Conv2d``: uniform with variance 1 / (3 fan_in); the fan-in counts the group."""
+        bound = 1 / math.sqrt(self.weight[0].numel())
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            x, padding = self._pad(x), 0
+        convolve = lift_conv2d if self._lifts else group_conv2d
+        return convolve(
+            x, self.weight, self.bias, self.group, self.stride, padding, self.dilation,
+            algorithm=self.algorithm, backend=self.backend,
+        )  # fmt: skip
+
+    def _pad(self, x):
+        if self.padding == "valid":
+            return x
+        if self.padding == "same":
+            total = [d * (self.kernel_size - 1) for d in self.dilation]
+            near = [t // 2 for t in total]
+            far = [t - n for t, n in zip(total, near, strict=True)]
+        else:
+            near = far = self.padding
+        planes = F.pad(x.flatten(0, -4), (near[1], far[1], near[0], far[0]), mode=self.padding_mode)
+        padded = planes.unflatten(0, x.shape[:-3])
+        return to_map_format(padded, x) if x.dim() == 5 else to_map_format(padded.unsqueeze(2), x.unsqueeze(2))[:, :, 0]
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, group={self.group!r}"
+        for name, default in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1))):
+            if (value := getattr(self, name)) != default:
+                text += f", {name}={value!r}"
+        if self.bias is None:
+            text += ", bias=False"
+        for name, default in (("padding_mode", "zeros"), ("algorithm", "auto"), ("backend", "auto")):
+            if (value := getattr(self, name)) != default:
+                text += f", {name}={value!r}"
+        return text
+
+
+class LiftingConv2d(_GroupConv):
+    """Lifting convolution, ``[B, in_channels, H, W]`` -> ``[B, out_channels, order, H', W']``.
+
+    Args:
+        in_channels, out_channels: maps in (planar) and maps on the group out.
+        kernel_size: k, a square filter.
+        stride, padding, dilation, bias, padding_mode: as in ``torch.nn.Conv2d``; the bias is one number per map.
+        group: "p1", "p4", "p4m", or a finer one such as "c8", "d8".
+        algorithm, backend: as in :func:`gcnn_kernels.lift_conv2d`.
+
+    Parameters are ``weight`` ``[out_channels, in_channels, k, k]`` and ``bias`` ``[out_channels]``.
+    """
+
+    _lifts = True
+
+
+class GroupConv2d(_GroupConv):
+    """Group convolution, ``[B, in_channels, order, H, W]`` -> ``[B, out_channels, order, H', W']``.
+
+    Arguments as for :class:`LiftingConv2d`. Parameters are ``weight`` ``[out_channels, in_channels, order, k, k]`` and
+    ``bias`` ``[out_channels]``.
+    """
+
+    _lifts = False

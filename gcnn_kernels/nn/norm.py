@@ -1,0 +1,92 @@
+"""Batch norm modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .. import checks
+from ..functional import ACTIVATION_SLOPES, group_batch_norm
+
+
+class _RunningMoments(nn.Module):
+    """Running moments per map on the group, kept as ``nn.BatchNorm2d`` keeps them."""
+
+    def __init__(self, num_features, eps, momentum, activation, sync, backend, device, dtype):
+        super().__init__()
+        if not isinstance(num_features, int) or num_features < 1:
+            raise ValueError(f"num_features: expected a positive int, got {num_features!r}")
+        checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
+        checks.one_of("backend", backend, ("auto", *checks.BACKENDS))
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.activation, self.sync, self.backend = activation, sync, backend
+        self.register_buffer("running_mean", torch.zeros(num_features, device=device, dtype=dtype))
+        self.register_buffer("running_var", torch.ones(num_features, device=device, dtype=dtype))
+        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long, device=device))
+
+    def reset_running_stats(self) -> None:
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
+        self.num_batches_tracked.zero_()
+
+    def _normalize(self, x, weight, bias):
+        momentum = self.momentum
+        if self.training:
+            self.num_batches_tracked.add_(1)
+            if momentum is None:  # cumulative average
+                momentum = 1 / self.num_batches_tracked.item()
+        return group_batch_norm(
+            x, self.running_mean, self.running_var, weight, bias, self.training, momentum, self.eps, self.activation,
+            sync=self.sync and self.training, backend=self.backend,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        text = f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+        return text if self.activation is None else f"{text}, activation={self.activation!r}"
+
+
+class GroupBatchNorm2d(_RunningMoments):
+    """Batch norm with moments pooled over batch, plane and group (see :func:`gcnn_kernels.group_batch_norm`).
+
+    Args:
+        num_features: C of the maps ``[B, C, order, H, W]`` (or ``[B, C, H, W]``).
+        eps, momentum, affine: as in ``torch.nn.BatchNorm2d``; momentum None is the cumulative average.
+        activation: None, "relu" or "leaky_relu", applied in the same pass.
+        sync: moments over all ranks of ``torch.distributed`` while training.
+    """
+
+    def __init__(
+        self, num_features, eps=1e-5, momentum=0.1, affine=True, activation=None, *,
+        sync=False, backend="auto", device=None, dtype=None,
+    ):  # fmt: skip
+        super().__init__(num_features, eps, momentum, activation, sync, backend, device, dtype)
+        self.weight = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype)) if affine else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._normalize(x, self.weight, self.bias)
+
+
+class ConditionalGroupBatchNorm2d(_RunningMoments):
+    """Batch norm whose scale and shift are linear in a condition: y = (1 + G c) * xhat + B c (Dey et al. 2021, 2.2).
+
+    One scale and one shift per map on the group, so the layer stays equivariant.
+
+    Args:
+        num_features: C of the maps.
+        condition_features: D of the condition ``[B, D]``.
+        eps, momentum, activation, sync: as for :class:`GroupBatchNorm2d`.
+
+    The submodules ``scale`` and ``shift`` are ``nn.Linear(D, C)``, so that spectral norm and the like apply to them.
+    """
+
+    def __init__(
+        self, num_features, condition_features, eps=1e-5, momentum=0.1, activation=None, *,
+        sync=False, backend="auto", device=None, dtype=None,
+    ):  # fmt: skip
+        super().__init__(num_features, eps, momentum, activation, sync, backend, device, dtype)
+        self.scale = nn.Linear(condition_features, num_features, device=device, dtype=dtype)
+        self.shift = nn.Linear(condition_features, num_features, device=device, dtype=dtype)
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        return self._normalize(x, 1 + self.scale(condition), self.shift(condition))

@@ -1,0 +1,171 @@
+"""The group convolution and its two partial derivatives: a family of operators closed under differentiation.
+
+With T(x, w, g) = <g, conv(x, w)>, a form linear in each argument,
+
+    conv(x, w)                 = dT/dg
+    conv_input_grad(g, w)      = dT/dx
+    conv_weight_grad(g, x)     = dT/dw
+
+so the derivative of each with respect to one argument is one of the other two, and derivatives of any order are
+compositions of the three. A lifting convolution is the case of one input slot.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+import torch
+
+from ..backends import ConvProblem, choose_for_conv
+from ..groups import point_group
+from ..layout import map_format
+from .library import OPS, define
+
+_GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend"
+
+# One flag for the process, not for the thread: backward passes of CUDA graphs run on the engine's own threads.
+_skip_weight_gradients = 0
+_skip_lock = threading.Lock()
+
+
+@contextmanager
+def no_weight_gradients():
+    """Within this context, backward passes of convolutions do not compute gradients of filters and biases.
+
+    For the inner ``torch.autograd.grad(D(x).sum(), x, create_graph=True)`` of a gradient penalty: the engine would
+    compute the filters' gradients there too and throw them away (pytorch#56500). The gradients of the penalty itself,
+    taken outside the context, are complete.
+    """
+    global _skip_weight_gradients
+    with _skip_lock:
+        _skip_weight_gradients += 1
+    try:
+        yield
+    finally:
+        with _skip_lock:
+            _skip_weight_gradients -= 1
+
+
+def output_size(in_size, k, stride, padding, dilation) -> tuple[int, int]:
+    """(height, width) of a convolution's output."""
+    return tuple(
+        (n + 2 * p - d * (k - 1) - 1) // s + 1 for n, s, p, d in zip(in_size, stride, padding, dilation, strict=True)
+    )
+
+
+def _problem(op, x_shape, weight_shape, out_size, like, group, stride, padding, dilation):
+    return ConvProblem(
+        op, point_group(group), x_shape[0], weight_shape[1], weight_shape[0], weight_shape[2], weight_shape[3],
+        tuple(x_shape[3:]), tuple(out_size), tuple(stride), tuple(padding), tuple(dilation), like.dtype, like.device,
+    )  # fmt: skip
+
+
+def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend):
+    out_size = output_size(x.shape[3:], weight.shape[3], stride, padding, dilation)
+    problem = _problem("conv", x.shape, weight.shape, out_size, x, group, stride, padding, dilation)
+    kernels, algorithm = choose_for_conv(problem, algorithm, backend)
+    return kernels.conv(problem, algorithm, x, weight, bias)
+
+
+def _conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend):
+    out_size = output_size(x.shape[3:], weight.shape[3], stride, padding, dilation)
+    shape = (x.shape[0], weight.shape[0], point_group(group).order, *out_size)
+    return x.new_empty(shape).contiguous(memory_format=map_format(x))
+
+
+def _conv_input_grad(grad, weight, size, group, stride, padding, dilation, algorithm, backend):
+    x_shape = (grad.shape[0], *weight.shape[1:3], *size)
+    problem = _problem("conv_input_grad", x_shape, weight.shape, grad.shape[3:], grad, group, stride, padding, dilation)
+    kernels, algorithm = choose_for_conv(problem, algorithm, backend)
+    return kernels.conv_input_grad(problem, algorithm, grad, weight)
+
+
+def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, algorithm, backend):
+    shape = (grad.shape[0], *weight.shape[1:3], *size)
+    return grad.new_empty(shape).contiguous(memory_format=map_format(grad))
+
+
+def _conv_weight_grad(grad, x, kernel, group, stride, padding, dilation, algorithm, backend):
+    weight_shape = (grad.shape[1], *x.shape[1:3], kernel, kernel)
+    problem = _problem(
+        "conv_weight_grad", x.shape, weight_shape, grad.shape[3:], grad, group, stride, padding, dilation
+    )
+    kernels, algorithm = choose_for_conv(problem, algorithm, backend)
+    return kernels.conv_weight_grad(problem, algorithm, grad, x)
+
+
+def _conv_weight_grad_fake(grad, x, kernel, group, stride, padding, dilation, algorithm, backend):
+    return grad.new_empty((grad.shape[1], *x.shape[1:3], kernel, kernel))
+
+
+def _save_conv(ctx, inputs, output):
+    x, weight, _bias, *ctx.geometry = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _conv_backward(ctx, grad):
+    x, weight = ctx.saved_tensors
+    need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+    gx = gweight = gbias = None
+    if need_x:
+        gx = OPS.conv_input_grad(grad, weight, x.shape[3:], *ctx.geometry)
+    if not _skip_weight_gradients:
+        if need_weight:
+            gweight = OPS.conv_weight_grad(grad, x, weight.shape[3], *ctx.geometry)
+        if need_bias:
+            gbias = grad.sum((0, 2, 3, 4))
+    return gx, gweight, gbias, *_nones(ctx)
+
+
+def _save_conv_input_grad(ctx, inputs, output):
+    grad, weight, _, *ctx.geometry = inputs
+    ctx.save_for_backward(grad, weight)
+
+
+def _conv_input_grad_backward(ctx, gx_grad):
+    grad, weight = ctx.saved_tensors
+    need_grad, need_weight = ctx.needs_input_grad[:2]
+    ggrad = OPS.conv(gx_grad, weight, None, *ctx.geometry) if need_grad else None
+    gweight = None
+    if need_weight and not _skip_weight_gradients:
+        gweight = OPS.conv_weight_grad(grad, gx_grad, weight.shape[3], *ctx.geometry)
+    return ggrad, gweight, None, *_nones(ctx)
+
+
+def _save_conv_weight_grad(ctx, inputs, output):
+    grad, x, _, *ctx.geometry = inputs
+    ctx.save_for_backward(grad, x)
+
+
+def _conv_weight_grad_backward(ctx, gweight_grad):
+    grad, x = ctx.saved_tensors
+    need_grad, need_x = ctx.needs_input_grad[:2]
+    ggrad = OPS.conv(x, gweight_grad, None, *ctx.geometry) if need_grad else None
+    gx = OPS.conv_input_grad(grad, gweight_grad, x.shape[3:], *ctx.geometry) if need_x else None
+    return ggrad, gx, None, *_nones(ctx)
+
+
+def _nones(ctx):
+    return (None,) * len(ctx.geometry)
+
+
+define(f"conv(Tensor x, Tensor weight, Tensor? bias, {_GEOMETRY}) -> Tensor", _conv, _conv_fake, autocast=True)
+define(
+    f"conv_input_grad(Tensor grad, Tensor weight, SymInt[2] size, {_GEOMETRY}) -> Tensor",
+    _conv_input_grad,
+    _conv_input_grad_fake,
+    autocast=True,
+)
+define(
+    f"conv_weight_grad(Tensor grad, Tensor x, SymInt kernel, {_GEOMETRY}) -> Tensor",
+    _conv_weight_grad,
+    _conv_weight_grad_fake,
+    autocast=True,
+)
+for _name, _backward, _save in (
+    ("conv", _conv_backward, _save_conv),
+    ("conv_input_grad", _conv_input_grad_backward, _save_conv_input_grad),
+    ("conv_weight_grad", _conv_weight_grad_backward, _save_conv_weight_grad),
+):
+    torch.library.register_autograd(f"gcnn_kernels::{_name}", _backward, setup_context=_save)

@@ -1,0 +1,210 @@
+"""Batch norm over batch, plane and group, with affine map and activation in the same pass.
+
+Forward and backward are one operator each, made of the backends' four kernels. The derivative of the backward operator
+is taken through the same formulas in plain torch (``_composed_backward``), so it is exact to any order.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+
+from ..backends import choose
+from ..layout import map_format
+from .library import OPS, define
+
+_OPTIONS = "float eps, float slope, bool sync, str backend"
+
+
+def _train(x, weight, bias, eps, slope, sync, backend):
+    kernels = choose("norm", x, backend)
+    mean, var = kernels.norm_stats(x)
+    count = torch.full((), x.numel() // x.shape[1], dtype=mean.dtype, device=x.device)
+    if sync:
+        mean, var, count = _combine_ranks(mean, var, count)
+    y = kernels.norm_apply(x, mean, (var + eps).rsqrt(), weight, bias, slope)
+    return y, mean, var, count
+
+
+def _combine_ranks(mean, var, count):
+    """Statistics of all ranks' maps together, from each rank's own (Chan, Golub & LeVeque 1979)."""
+    ranks = mean.new_empty((dist.get_world_size(), 2 * mean.numel() + 1))
+    dist.all_gather_into_tensor(ranks, torch.cat([mean, var, count.view(1)]).unsqueeze(0))
+    means, variances, counts = ranks.split([mean.numel(), mean.numel(), 1], dim=1)
+    total = counts.sum()
+    share = counts / total
+    mean = (share * means).sum(0)
+    return mean, (share * (variances + (means - mean) ** 2)).sum(0), total
+
+
+def _train_fake(x, weight, bias, eps, slope, sync, backend):
+    stats = x.new_empty(x.shape[1], dtype=_statistics_dtype(x))
+    return _like_map(x), stats, torch.empty_like(stats), stats.new_empty(())
+
+
+def _eval(x, mean, var, weight, bias, eps, slope, backend):
+    rstd = (var.to(_statistics_dtype(x)) + eps).rsqrt()
+    return choose("norm", x, backend).norm_apply(x, mean.to(rstd.dtype), rstd, weight, bias, slope)
+
+
+def _eval_fake(x, mean, var, weight, bias, eps, slope, backend):
+    return _like_map(x)
+
+
+def _backward(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend):
+    kernels = choose("norm", x, backend)
+    mean = mean.to(_statistics_dtype(x))
+    rstd = (var.to(mean.dtype) + eps).rsqrt()
+    sum_g, sum_gx = kernels.norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
+    mean_g, mean_gx = _gradient_means(sum_g, sum_gx, weight, count, _all_reduce_ if sync else None)
+    gx = kernels.norm_backward_input(grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx)
+    return gx, sum_g, sum_gx
+
+
+def _backward_fake(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend):
+    sums = x.new_empty(x.shape[:2], dtype=_statistics_dtype(x))
+    return _like_map(x), sums, torch.empty_like(sums)
+
+
+def _gradient_means(sum_g, sum_gx, weight, count, all_reduce):
+    """``[2, C]``: means of weight * g and weight * g * xhat; zero where the statistics are constants (no count)."""
+    sums = torch.stack([sum_g, sum_gx])
+    if count is None:
+        return sums.new_zeros(2, sums.shape[2])
+    sums = (sums if weight is None else sums * weight.to(sums.dtype)).sum(1)
+    return (sums if all_reduce is None else all_reduce(sums)) / count
+
+
+def _all_reduce_(t):
+    dist.all_reduce(t)
+    return t
+
+
+def _composed_backward(grad, x, mean, var, weight, bias, count, eps, slope, sync):
+    """What ``_backward`` computes, in differentiable torch operators; the statistics are recomputed from x."""
+    from torch.distributed.nn.functional import all_reduce
+
+    dtype = mean.dtype
+    grad, x = grad.to(dtype), x.to(dtype)
+    if count is not None:
+        totals = torch.stack([x.sum((0, 2, 3, 4)), torch.ones_like(mean) * (x.numel() // x.shape[1])])
+        mean = _over(all_reduce(totals) if sync else totals)
+        totals = torch.stack([(x - _per_map(mean)).square().sum((0, 2, 3, 4)), totals[1]])
+        var = _over(all_reduce(totals) if sync else totals)
+    rstd = _per_map((var + eps).rsqrt())
+    xhat = (x - _per_map(mean)) * rstd
+    y = xhat if weight is None else xhat * _per_map(weight.to(dtype))
+    y = y if bias is None else y + _per_map(bias.to(dtype))
+    g = torch.where(y > 0, grad, slope * grad)
+    sum_g, sum_gx = g.sum((2, 3, 4)), (g * xhat).sum((2, 3, 4))
+    mean_g, mean_gx = _gradient_means(sum_g, sum_gx, weight, count, all_reduce if sync else None)
+    if weight is not None:
+        g = g * _per_map(weight.to(dtype))
+    return rstd * (g - _per_map(mean_g) - xhat * _per_map(mean_gx)), sum_g, sum_gx
+
+
+def _over(totals):
+    return totals[0] / totals[1]
+
+
+def _per_map(t):
+    return t[..., None, None, None]
+
+
+def _statistics_dtype(x):
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _like_map(x):
+    return torch.empty_like(x, memory_format=torch.contiguous_format).contiguous(memory_format=map_format(x))
+
+
+def _save_train(ctx, inputs, output):
+    x, weight, bias, ctx.eps, ctx.slope, ctx.sync, ctx.backend = inputs
+    _, mean, var, count = output
+    ctx.mark_non_differentiable(mean, var, count)
+    ctx.save_for_backward(x, mean, var, weight, bias, count)
+
+
+def _train_backward(ctx, grad, *_):
+    x, mean, var, weight, bias, count = ctx.saved_tensors
+    gx, sum_g, sum_gx = OPS.batch_norm_backward(
+        grad, x, mean, var, weight, bias, count, ctx.eps, ctx.slope, ctx.sync, ctx.backend
+    )
+    return gx, _like_parameter(sum_gx, weight), _like_parameter(sum_g, bias), None, None, None, None
+
+
+def _save_eval(ctx, inputs, output):
+    x, mean, var, weight, bias, ctx.eps, ctx.slope, ctx.backend = inputs
+    ctx.save_for_backward(x, mean, var, weight, bias)
+
+
+def _eval_backward(ctx, grad):
+    x, mean, var, weight, bias = ctx.saved_tensors
+    gx, sum_g, sum_gx = OPS.batch_norm_backward(
+        grad, x, mean, var, weight, bias, None, ctx.eps, ctx.slope, False, ctx.backend
+    )
+    return gx, None, None, _like_parameter(sum_gx, weight), _like_parameter(sum_g, bias), None, None, None
+
+
+def _like_parameter(sums, parameter):
+    """Per-sample sums ``[B, C]`` as the gradient of a parameter of shape ``[C]`` or ``[B, C]``."""
+    if parameter is None:
+        return None
+    return (sums.sum(0) if parameter.dim() == 1 else sums).to(parameter.dtype)
+
+
+def _save_backward(ctx, inputs, output):
+    *tensors, ctx.eps, ctx.slope, ctx.sync, _ = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward_backward(ctx, *grads):
+    grad, x, mean, var, weight, bias, count = ctx.saved_tensors
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Aliases, at which the derivative below stops: in a network with two norms the history of grad leads back to x.
+        grad, x, weight, bias = (t if t is None else t.view_as(t) for t in (grad, x, weight, bias))
+        outputs = _composed_backward(grad, x, mean, var, weight, bias, count, ctx.eps, ctx.slope, ctx.sync)
+    arguments = (grad, x, None, None, weight, bias, None)
+    wanted = [i for i, a in enumerate(arguments) if a is not None and ctx.needs_input_grad[i]]
+    # The sum of g is a constant where grad is one.
+    outputs, grads = zip(
+        *((o, g.to(o.dtype)) for o, g in zip(outputs, grads, strict=True) if o.requires_grad), strict=True
+    )
+    found = torch.autograd.grad(
+        outputs,
+        [arguments[i] for i in wanted],
+        grads,
+        create_graph=create_graph,
+        allow_unused=True,
+    )
+    result = [None] * 11
+    for i, g in zip(wanted, found, strict=True):
+        result[i] = g
+    return tuple(result)
+
+
+define(
+    f"batch_norm(Tensor x, Tensor? weight, Tensor? bias, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    _train,
+    _train_fake,
+)
+define(
+    "batch_norm_eval(Tensor x, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, "
+    "float eps, float slope, str backend) -> Tensor",
+    _eval,
+    _eval_fake,
+)
+define(
+    "batch_norm_backward(Tensor grad, Tensor x, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, "
+    f"Tensor? count, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
+    _backward,
+    _backward_fake,
+)
+for _name, _formula, _save in (
+    ("batch_norm", _train_backward, _save_train),
+    ("batch_norm_eval", _eval_backward, _save_eval),
+    ("batch_norm_backward", _backward_backward, _save_backward),
+):
+    torch.library.register_autograd(f"gcnn_kernels::{_name}", _formula, setup_context=_save)

@@ -1,0 +1,25 @@
+"""What the tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """float64 inputs, filters and outputs that fix the convention (tests/data/group_conv.npz)."""
+    import numpy as np
+
+    with np.load(Path(__file__).parent / "data" / "group_conv.npz") as archive:
+        return dict(archive)
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU; torch.cuda.is_available() is False"))

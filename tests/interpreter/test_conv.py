@@ -1,0 +1,150 @@
+"""Convolutions of the triton backend, their gradients and second derivatives against the reference in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import gcnn_kernels as gk
+from gcnn_kernels.layout import map_format
+
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+
+
+def error(out, ref):
+    return float((out.double() - ref).norm() / ref.norm())
+
+
+def results(x, weight, bias, seed, geometry, **choice):
+    """Output, the gradients of <g, output>, and those of the gradient penalty |d<g, output> / dx|^2."""
+    x, weight, bias = (t.detach().requires_grad_() for t in (x, weight, bias))
+    conv = gk.lift_conv2d if x.dim() == 4 else gk.group_conv2d
+    y = conv(x, weight, bias, **geometry, **choice)
+    g = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    g = g.to(x.dtype).to(memory_format=torch.channels_last_3d).requires_grad_()
+    gx, gw, gb = torch.autograd.grad((y * g).sum(), (x, weight, bias), create_graph=True)
+    penalty = torch.autograd.grad(gx.square().sum(), (weight, g))
+    return tuple(t.detach() for t in (y, gx, gw, gb, *penalty))
+
+
+def check(group, lifting, shape, out_channels, k, algorithm, dtype, last, stride=1, padding=0, dilation=1):
+    slots = gk.point_group(group).order
+    batch, channels, height, width = shape
+    generator = torch.Generator().manual_seed(0)
+    plane = (height, width)
+    x = torch.randn((batch, channels, *(() if lifting else (slots,)), *plane), generator=generator, dtype=torch.float64)
+    weight = torch.randn((out_channels, *x.shape[1 : x.dim() - 2], k, k), generator=generator, dtype=torch.float64)
+    bias = torch.randn(out_channels, generator=generator, dtype=torch.float64)
+    x, weight, bias = x.to(dtype), (weight / weight[0].numel() ** 0.5).to(dtype), bias.to(dtype)
+    if last:
+        x = x.to(memory_format=torch.channels_last if lifting else torch.channels_last_3d)
+    geometry = {"group": group, "stride": stride, "padding": padding, "dilation": dilation}
+    found = results(x, weight, bias, 1, geometry, backend="triton", algorithm=algorithm)
+    expected = results(x.double(), weight.double(), bias.double(), 1, geometry, backend="reference")
+    names = ("output", "dx", "dweight", "dbias", "d penalty / dweight", "d penalty / dgrad")
+    errors = {name: error(a, b) for name, a, b in zip(names, found, expected, strict=True)}
+    if dtype == torch.bfloat16:
+        # The interpreter truncates to bfloat16 instead of rounding, twice the error of a GPU at each of the many steps.
+        del errors["d penalty / dweight"], errors["d penalty / dgrad"]
+    assert max(errors.values()) <= TOLERANCES[dtype], errors
+    assert found[0].is_contiguous(memory_format=map_format(x.unsqueeze(2) if lifting else x))
+
+
+# group, lifting, (batch, channels in, height, width), channels out, k, dtype, channels last, geometry
+CASES = {
+    "p4-lift-3-11": ("p4", True, (2, 3, 7, 6), 11, 3, torch.float32, True, {"padding": 1}),
+    "p4m-lift-1-5-dilated": ("p4m", True, (1, 1, 8, 9), 5, 3, torch.float32, False, {"padding": 2, "dilation": 2}),
+    "p1-lift-17-3": ("p1", True, (2, 17, 5, 5), 3, 2, torch.float16, True, {"stride": 2}),
+    "p4-11-22": ("p4", False, (2, 11, 5, 6), 22, 3, torch.float32, True, {"padding": 1}),
+    "p4m-22-11": ("p4m", False, (1, 22, 4, 5), 11, 3, torch.bfloat16, True, {"padding": 1}),
+    "p4m-45-3-1x1": ("p4m", False, (2, 45, 3, 3), 3, 1, torch.float16, True, {}),
+    "p4-5-2-strided-4x4": (
+        "p4", False, (2, 5, 9, 7), 2, 4, torch.float32, False,
+        {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2)},
+    ),
+    "p4m-2-3-float64": ("p4m", False, (1, 2, 7, 5), 3, 3, torch.float64, False, {"stride": 2, "padding": 1}),
+    "p4-90-1-2x2": ("p4", False, (1, 90, 4, 3), 1, 2, torch.float32, True, {"padding": (1, 0)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+@pytest.mark.parametrize("name", CASES)
+def test_conv(name, algorithm):
+    group, lifting, shape, out_channels, k, dtype, last, geometry = CASES[name]
+    if algorithm == "fourier" and (lifting or group == "p1"):
+        pytest.skip("fourier serves group convolutions of p4 and p4m")
+    check(group, lifting, shape, out_channels, k, algorithm, dtype, last, **geometry)
+
+
+def test_expanded_conv():
+    check("p4m", False, (1, 3, 5, 4), 2, 3, "expand", torch.float32, True, padding=1)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+def test_golden_convolutions(golden, algorithm):
+    """The convention itself, not only agreement with the reference backend."""
+    for group in ("p4", "p4m"):
+        x, weight, y = (torch.from_numpy(golden[f"{group}_k3_pad1__{name}"]) for name in "xwy")
+        found = gk.group_conv2d(x, weight, group=group, padding=1, algorithm=algorithm, backend="triton")
+        assert error(found, y) <= 1e-12
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+def test_offsets_in_int64(monkeypatch, algorithm):
+    """The arithmetic for maps of more than 2^31 numbers gives the same values; here it is forced on a small one."""
+    from gcnn_kernels.backends.triton import direct, fourier
+
+    monkeypatch.setattr(direct, "wide", lambda *tensors: True)
+    monkeypatch.setattr(fourier, "wide", lambda *tensors: True)
+    check("p4", False, (2, 3, 5, 4), 2, 3, algorithm, torch.float32, True, padding=1)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+def test_weight_gradient_in_parts(monkeypatch, algorithm):
+    """Sums split over several programs."""
+    from gcnn_kernels.backends.triton import direct, fourier
+
+    def three_parts(tiles, steps, bytes_per_split, device):
+        per_part = -(-steps // 3)
+        return -(-steps // per_part), per_part
+
+    monkeypatch.setattr(direct, "split_sum", three_parts)
+    monkeypatch.setattr(fourier, "split_sum", three_parts)
+    check("p4", False, (3, 3, 6, 5), 2, 3, algorithm, torch.float32, True, padding=1)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+def test_empty_batch(algorithm):
+    x = torch.zeros(0, 2, 4, 5, 5, requires_grad=True)
+    weight = torch.ones(3, 2, 4, 3, 3, requires_grad=True)
+    y = gk.group_conv2d(x, weight, algorithm=algorithm, backend="triton")
+    gx, gw = torch.autograd.grad(y.sum(), (x, weight))
+    assert y.shape == (0, 3, 4, 3, 3)
+    assert gx.shape == x.shape
+    assert torch.equal(gw, torch.zeros_like(weight))
+
+
+def test_slices_of_larger_tensors():
+    """Any strides are read as they are."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn((2, 9, 4, 8, 7), generator=generator)[:, 2:5, :, 1:6, ::2]
+    weight = torch.randn((6, 7, 4, 3, 3), generator=generator)[::2, 1:4]
+    for algorithm in ("direct", "fourier"):
+        found = gk.group_conv2d(x, weight, algorithm=algorithm, backend="triton")
+        expected = gk.group_conv2d(x.double(), weight.double(), backend="reference")
+        assert error(found, expected) <= 2e-6
+
+
+def test_requests_that_cannot_be_served():
+    image, weight = torch.zeros(1, 2, 5, 5), torch.zeros(2, 2, 3, 3)
+    with pytest.raises(RuntimeError, match="'fourier' serves group convolutions, not lifting"):
+        gk.lift_conv2d(image, weight, algorithm="fourier", backend="triton")
+    with pytest.raises(RuntimeError, match="serves p4 and p4m, not p1"):
+        gk.group_conv2d(image.unsqueeze(2), weight.unsqueeze(2), group="p1", algorithm="fourier", backend="triton")
+
+
+def test_the_interpreter_is_never_chosen_automatically():
+    from gcnn_kernels.backends import BACKENDS, choose
+
+    assert BACKENDS["triton"].missing() is None
+    assert choose("norm", torch.zeros(1), "auto").name != "triton"

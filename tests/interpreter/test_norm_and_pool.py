@@ -1,0 +1,135 @@
+"""Norm, pool and filter expansion of the triton backend against the reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import gcnn_kernels as gk
+from gcnn_kernels.backends import BACKENDS
+
+TRITON, REFERENCE = BACKENDS["triton"], BACKENDS["reference"]
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+
+
+def error(out, ref):
+    return float((out.double() - ref).norm() / ref.norm())
+
+
+def random_map(shape, dtype, last, seed=0, mean=0.0):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + mean
+    return x.to(dtype).to(memory_format=torch.channels_last_3d if last else torch.contiguous_format)
+
+
+MAPS = [
+    ((2, 5, 4, 6, 7), torch.float32, True),
+    ((3, 11, 8, 4, 4), torch.bfloat16, True),
+    ((1, 181, 4, 2, 3), torch.float16, True),
+    ((2, 3, 1, 40, 33), torch.float32, False),
+    ((1, 32, 8, 5, 5), torch.float64, False),
+    ((1, 16, 4, 4, 4), torch.float64, True),
+]
+
+
+@pytest.mark.parametrize(("shape", "dtype", "last"), MAPS)
+def test_statistics(shape, dtype, last):
+    """Far from zero, where a sum of squares would lose the variance."""
+    x = random_map(shape, dtype, last, mean=100.0)
+    for found, expected in zip(TRITON.norm_stats(x), REFERENCE.norm_stats(x.double()), strict=True):
+        assert error(found, expected) <= (1e-12 if dtype == torch.float64 else 2e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "last", "kind"),
+    [
+        (*case, kind)
+        for case, kind in zip(MAPS, ("none", "per map", "per sample", "per sample", "per map", "none"), strict=True)
+    ],
+)
+def test_norm(shape, dtype, last, kind):
+    batch, channels = shape[:2]
+    x, grad = random_map(shape, dtype, last), random_map(shape, dtype, last, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    sums = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator, dtype=sums)
+
+    mean, rstd = random(channels), random(channels).abs() + 0.5
+    affine = {
+        "none": (None, None),
+        "per map": (random(channels), random(batch, channels)),
+        "per sample": (random(batch, channels), random(channels)),
+    }[kind]
+    means = random(channels), random(channels)
+    double = [None if t is None else t.double() for t in (mean, rstd, *affine)]
+    here = (mean, rstd, *affine, 0.2)
+    y = TRITON.norm_apply(x, *here)
+    assert y.stride() == x.stride()
+    assert error(y, REFERENCE.norm_apply(x.double(), *double, 0.2)) <= TOLERANCES[dtype]
+    expected = REFERENCE.norm_backward_sums(grad.double(), x.double(), *double, 0.2)
+    for found, reference in zip(TRITON.norm_backward_sums(grad, x, *here), expected, strict=True):
+        assert error(found, reference) <= (1e-12 if dtype == torch.float64 else 2e-6)
+    expected = REFERENCE.norm_backward_input(grad.double(), x.double(), *double, 0.2, *(m.double() for m in means))
+    assert error(TRITON.norm_backward_input(grad, x, *here, *means), expected) <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 5, 5), (2, 3, 4, 0, 5)])
+@pytest.mark.parametrize("last", [True, False])
+def test_norm_of_nothing(shape, last):
+    x, vector = random_map(shape, torch.float32, last), torch.ones(3)
+    assert TRITON.norm_apply(x, vector, vector, None, None, 1.0).shape == x.shape
+    assert TRITON.norm_backward_input(x, x, vector, vector, None, None, 1.0, vector, vector).shape == x.shape
+    for found in TRITON.norm_backward_sums(x, x, vector, vector, None, None, 1.0):
+        assert torch.equal(found, torch.zeros(shape[:2]))
+
+
+def test_norm_of_mixed_formats():
+    x, grad = (
+        random_map((2, 3, 4, 5, 6), torch.float32, True),
+        random_map((2, 3, 4, 5, 6), torch.float32, False, seed=1),
+    )
+    arguments = (torch.zeros(3), torch.ones(3), None, None, 0.0)
+    found = TRITON.norm_backward_sums(grad, x, *arguments)
+    for a, b in zip(found, REFERENCE.norm_backward_sums(grad.double(), x.double(), *arguments), strict=True):
+        assert error(a, b) <= 2e-6
+
+
+def test_second_derivative_of_norm():
+    def penalty(dtype, backend):
+        x = random_map((2, 3, 4, 4, 5), dtype, True).requires_grad_()
+        weight = torch.linspace(0.5, 2, 3, dtype=dtype).requires_grad_()
+        y = gk.group_batch_norm(x, None, None, weight, None, training=True, activation="leaky_relu", backend=backend)
+        (gx,) = torch.autograd.grad((y**3).sum(), x, create_graph=True)
+        return torch.autograd.grad(gx.square().sum(), (x, weight))
+
+    for found, expected in zip(penalty(torch.float32, "triton"), penalty(torch.float64, "reference"), strict=True):
+        assert error(found, expected) <= 2e-6
+
+
+@pytest.mark.parametrize(("shape", "dtype", "last"), MAPS)
+def test_pool(shape, dtype, last):
+    """Bit for bit, with ties and NaN."""
+    x = random_map(shape, dtype, last).round()
+    x[0, 0, -1, 0, 0] = float("nan")
+    value, index = TRITON.group_max(x)
+    expected, expected_index = REFERENCE.group_max(x)
+    assert torch.equal(index, expected_index)
+    assert torch.equal(value.nan_to_num(7), expected.nan_to_num(7))
+    grad = random_map(value.unsqueeze(2).shape, dtype, last, seed=1).squeeze(2)
+    scattered = TRITON.group_max_scatter(grad, index, shape[2])
+    assert torch.equal(scattered, REFERENCE.group_max_scatter(grad, index, shape[2]))
+    assert torch.equal(TRITON.group_max_gather(scattered, index), grad)
+
+
+@pytest.mark.parametrize(("group", "slots"), [("p4", 4), ("p4m", 8), ("p4m", 1), ("p1", 1)])
+def test_filters(group, slots):
+    point = gk.point_group(group)
+    weight = torch.randn(3, 5, slots, 3, 3, generator=torch.Generator().manual_seed(0))
+    stack = TRITON.expand_filters(weight, point)
+    assert torch.equal(stack, REFERENCE.expand_filters(weight, point))
+    stack = torch.randn(stack.shape, generator=torch.Generator().manual_seed(1))
+    assert (
+        error(TRITON.reduce_filters(stack, point, slots), REFERENCE.reduce_filters(stack.double(), point, slots))
+        <= 1e-6
+    )

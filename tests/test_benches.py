@@ -1,0 +1,76 @@
+"""What the benchmarks rest on: their naive version is right, their cases are the networks', their guard fails."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import gcnn_kernels as gk
+from benches import naive, report
+from benches.cases import BATCHES, conv_cases, map_cases
+from gan.networks import build_discriminator, build_generator
+
+
+@pytest.mark.parametrize("slots", ["lifting", "group"])
+@pytest.mark.parametrize("group", ["p4", "p4m"])
+@pytest.mark.parametrize("build_stack", naive.STACKS.values(), ids=naive.STACKS.keys())
+def test_naive_stack(build_stack, group, slots):
+    weight = torch.randn(3, 2, gk.point_group(group).order if slots == "group" else 1, 3, 3)
+    expected = gk.expand_filters(weight if slots == "group" else weight[:, :, 0], group, backend="reference")
+    torch.testing.assert_close(build_stack(weight, group), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("group", ["p1", "p4", "p4m"])
+def test_naive_networks(group, memory_format):
+    torch.manual_seed(0)
+    options = {"width": 0.125, "classes": 2}
+    generator = build_generator("food101", group, **options).double()
+    discriminator = build_discriminator("food101", group, **options).double()
+    states = [{k: v.clone() for k, v in network.state_dict().items()} for network in (generator, discriminator)]
+    z, labels = torch.randn(2, generator.latent_dim).double(), torch.tensor([0, 1])
+
+    def run():
+        generator.load_state_dict(states[0])
+        discriminator.load_state_dict(states[1])
+        images = generator(z, labels)
+        return images, discriminator(images, labels)
+
+    results = run()
+    with naive.layers(memory_format):
+        expected = run()
+    for result, reference in zip(results, expected, strict=True):
+        torch.testing.assert_close(result, reference, rtol=0, atol=1e-10)
+
+
+def test_cases_cover_the_networks():
+    names = [name for case in conv_cases() for name in (case.name, *case.shared_by)]
+    assert len(names) == len(set(names))
+    for dataset in BATCHES:
+        assert {name.split("-")[1] for name in names if name.startswith(f"{dataset}-")} == {"G", "D"}
+    by_name = {name: case for case in conv_cases() for name in (case.name, *case.shared_by)}
+    case = by_name["anhir-G-block3-conv1-p4m"]  # Table 7: 90 -> 45 maps at 32 x 32, 256 -> 128 in the plain CNN
+    assert (case.in_channels, case.out_channels, case.in_size, case.in_slots) == (90, 45, (32, 32), 8)
+    assert (case.plain.in_channels, case.plain.out_channels, case.plain.group) == (256, 128, "p1")
+    assert {case.kind for case in map_cases()} == {"norm", "pool"}
+
+
+@pytest.mark.parametrize(("seconds", "fails"), [(1.0, False), (1.1, False), (1.2, True)])
+def test_guard(tmp_path, monkeypatch, seconds, fails):
+    def result(ours):
+        return report.Result(SimpleNamespace(name="layer", kind="group"), "forward", {"ours": ours, "naive": 3.0})
+
+    path = tmp_path / "ratios.json"
+    report.write_ratios([result(1.0)], path)
+    stored = report.committed_ratios(path)
+    assert stored == {"layer forward": {"naive": 3.0}}
+    monkeypatch.setattr(report, "committed_ratios", lambda: stored)
+    assert (report.falls_short(result(seconds)) is not None) is fails
+
+
+def test_ratios_of_another_machine_guard_nothing(tmp_path):
+    path = tmp_path / "ratios.json"
+    path.write_text('{"machine": {"cpu": "another", "threads": 1}, "ratios": {"layer forward": {"naive": 3.0}}}')
+    assert report.committed_ratios(path) == {}

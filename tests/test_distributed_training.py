@@ -1,0 +1,105 @@
+"""Two processes with half of the batch each learn what one process learns from the whole."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gan import data
+from gan.options import resolve
+from gan.training import distributed
+from gan.training.loop import Training
+
+DIGITS = {"dataset": "digits", "width": 0.15, "batch_size": 8}
+CASES = {
+    **{loss: {**DIGITS, "loss": loss} for loss in ("ragan", "nsgan", "wgan", "hinge", "alpha")},
+    "planar": {**DIGITS, "generator_group": "p1", "discriminator_group": "p1"},
+    "symmetric": {**DIGITS, "generator_symmetry": "full"},
+    "accumulated": {**DIGITS, "loss": "nsgan", "accumulate": 2},
+}
+
+
+def step(case: str, world) -> dict[str, torch.Tensor]:
+    """Losses, gradients and buffers of one iteration in which the weights stay as they are.
+
+    Steps in between would amplify rounding. The LYSTO discriminator, which normalises, is in
+    test_objectives_distributed.
+    """
+    options = resolve({**CASES[case], "eval_every": 0, "device": "cpu"})
+    images = data.load("digits")
+    training = Training(options, images, None, None, world)
+    players, gradients = training.players, {}
+    for name, network in ((name, players.networks[name]) for name in players.optimizers):
+        players.optimizers[name] = Frozen(network, name, gradients)
+    losses = training._iterate()
+    buffers = {
+        f"{name}.{key}": buffer
+        for name in players.optimizers
+        for key, buffer in players.networks[name].named_buffers()
+        if buffer.is_floating_point()
+    }
+    return {"losses": distributed.mean_over_ranks(losses), **gradients, **buffers}
+
+
+class Frozen(torch.optim.SGD):
+    """Leaves the weights alone and remembers the gradients of every update."""
+
+    def __init__(self, network, name, gradients):
+        super().__init__(network.parameters(), 0.0)
+        self.network, self.name, self.gradients, self.updates = network, name, gradients, 0
+
+    def step(self, closure=None):
+        for key, parameter in self.network.named_parameters():
+            self.gradients[f"{self.name}.{key}.{self.updates}"] = parameter.grad.clone()
+        self.updates += 1
+
+
+@pytest.fixture(scope="module")
+def shared_steps(tmp_path_factory):
+    """What rank 0 of two processes computed, by case."""
+    folder = tmp_path_factory.mktemp("steps")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, **path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(2)
+    ]
+    try:
+        assert [process.wait(timeout=300) for process in ranks] == [0, 0]
+    finally:
+        for process in ranks:
+            process.kill()
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_step_of_two_processes_is_that_of_one(case, shared_steps):
+    alone = step(case, distributed.join("cpu"))
+    shared = load_file(shared_steps / f"{case}.safetensors")
+    assert alone.keys() == shared.keys()
+    for player in ("losses", "generator", "discriminator"):
+        names = [name for name in alone if name.startswith(player)]
+        one, two = (torch.cat([step[name].flatten().double() for name in names]) for step in (alone, shared))
+        assert one.norm() > 0
+        assert (one - two).norm() <= 1e-5 * one.norm(), player
+
+
+if __name__ == "__main__":
+    world = distributed.join("cpu")
+    for name in CASES:
+        changes = step(name, world)
+        if world.is_main:
+            save_file({key: value.contiguous() for key, value in changes.items()}, f"{sys.argv[1]}/{name}.safetensors")
+    distributed.leave()

@@ -1,0 +1,87 @@
+"""Plain torch layers out of group layers: equal outputs, no trace of this package, torch.export and ONNX."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+import gcnn_kernels as gk
+from gan.networks import build_generator
+
+
+class Network(nn.Module):
+    """Every layer, with options, as a user would combine them."""
+
+    def __init__(self, group):
+        super().__init__()
+        self.stem_norm = gk.nn.GroupBatchNorm2d(3, affine=False)
+        self.lift = spectral_norm(gk.nn.LiftingConv2d(3, 6, 5, padding=2, padding_mode="reflect", group=group))
+        self.norm = gk.nn.GroupBatchNorm2d(6, activation="leaky_relu")
+        self.conv = gk.nn.GroupConv2d(6, 4, 3, stride=2, padding="valid", dilation=2, bias=False, group=group)
+        self.conditional = gk.nn.ConditionalGroupBatchNorm2d(4, 5, activation="relu")
+        self.last = gk.nn.GroupConv2d(4, 4, 1, group=group)
+        self.max, self.mean = gk.nn.GroupMaxPool(), gk.nn.GroupAvgPool()
+
+    def forward(self, x, condition):
+        y = self.conv(self.norm(self.lift(self.stem_norm(x))))
+        y = self.last(self.conditional(y, condition))
+        return self.max(y) + self.mean(y)
+
+
+def trained(group):
+    torch.manual_seed(0)
+    net = Network(group)
+    x, c = torch.randn(4, 3, 15, 15), torch.randn(4, 5)
+    for _ in range(3):
+        net(x, c)
+    return net.eval(), x, c
+
+
+@pytest.mark.parametrize("group", ["p1", "p4", "p4m", "c8"])
+def test_equal_outputs_and_untouched_original(group):
+    net, x, c = trained(group)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    plain = gk.to_plain(net)
+    torch.testing.assert_close(plain(x, c), net(x, c), rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    assert not any(type(m).__module__.startswith("gcnn_kernels") for m in plain.modules())
+
+
+def test_a_saved_program_runs_where_this_package_is_not(tmp_path):
+    net, x, c = trained("p4m")
+    torch.export.save(torch.export.export(gk.to_plain(net), (x, c)), tmp_path / "net.pt2")
+    torch.save({"x": x, "c": c, "y": net(x, c).detach()}, tmp_path / "data.pt")
+    script = (
+        "import sys, torch\n"
+        "program = torch.export.load('net.pt2').module()\n"
+        "d = torch.load('data.pt')\n"
+        "torch.testing.assert_close(program(d['x'], d['c']), d['y'], rtol=1e-5, atol=1e-5)\n"
+        "assert 'gcnn_kernels' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+
+
+def trained_generator():
+    torch.manual_seed(0)
+    net = build_generator("digits", "p4", width=0.5)
+    z, labels = torch.randn(4, net.latent_dim), torch.arange(4)
+    net(z, labels)
+    return net.eval(), z, labels
+
+
+@pytest.mark.parametrize("build", [lambda: trained("p4"), trained_generator], ids=["network", "generator"])
+def test_onnx(tmp_path, build):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    net, *inputs = build()
+    plain = gk.to_plain(net)
+    assert not any(type(m).__module__.startswith("gcnn_kernels") for m in plain.modules())
+    path = tmp_path / "net.onnx"
+    torch.onnx.export(plain, tuple(inputs), path, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+    (y,) = session.run(None, dict(zip(names, (t.numpy() for t in inputs), strict=True)))
+    torch.testing.assert_close(torch.from_numpy(y), net(*inputs).detach(), rtol=1e-5, atol=1e-5)

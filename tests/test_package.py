@@ -1,0 +1,50 @@
+"""The package as installed: the report, and imports where a binary is missing or stale."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gcnn_kernels.backends import BACKENDS, binaries
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_compiled_kernels_are_in_use():
+    """Also from a checkout, whose folder hides the installed package."""
+    assert BACKENDS["cpu"].missing() is None
+
+
+def test_info_names_versions_backends_and_reasons():
+    text = subprocess.run(
+        [sys.executable, "-m", "gcnn_kernels.info"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    for word in ("torch", "triton", "_cpu", "_cuda", "reference   usable", "group batch norm"):
+        assert word in text
+
+
+def test_stale_binary_is_refused(tmp_path, monkeypatch):
+    package = tmp_path / "gcnn_kernels"
+    package.mkdir()
+    (tmp_path / "csrc").mkdir()
+    (tmp_path / "csrc" / "new.cpp").write_text("int changed;")
+    (package / "_cpu.abi3.so").write_bytes(b"compiled from something else")
+    monkeypatch.setattr(binaries, "_PACKAGE", package)
+    monkeypatch.setattr(binaries, "_folders", lambda: [package])
+    path, reason = binaries.load.__wrapped__("_cpu")
+    assert path is None and "was compiled from other sources" in reason and "pip install ." in reason
+
+
+def test_unloadable_binary_keeps_its_reason(tmp_path, monkeypatch):
+    (tmp_path / "_cpu.abi3.so").write_bytes(b"not an ELF file")
+    monkeypatch.setattr(binaries, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(binaries, "_folders", lambda: [tmp_path])
+    path, reason = binaries.load.__wrapped__("_cpu")
+    assert path is None and "does not load under torch" in reason
+
+
+@pytest.mark.parametrize("name", ["_cpu", "_cuda"])
+def test_missing_binary(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(binaries, "_folders", lambda: [tmp_path])
+    assert binaries.load.__wrapped__(name) == (None, "it was not compiled (run `pip install .`)")

@@ -1,0 +1,80 @@
+"""What is done with a run afterwards: samples and metrics."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from gan import data, evaluate, sample
+from gan.classifiers import store
+from gan.classifiers.planar import PlanarClassifier
+from gan.train import main as train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two iterations, and a classifier with random weights in the cache."""
+    folder = tmp_path_factory.mktemp("tools")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GCNN_CACHE", str(folder / "cache"))
+        torch.manual_seed(0)
+        fingerprint = data.load("digits").fingerprint
+        description = store.Description("p4cnn", 16, 1, 10, "digits", fingerprint, epochs=0, seed=0, error=0.9)
+        store.store(PlanarClassifier("p4cnn", 16, 1, 10), description, [])
+        options = ["--width", "0.1", "--batch-size", "8", "--iterations", "2", "--device", "cpu"]
+        assert train([*options, "--eval-samples", "100", "--outdir", str(folder / "run")]) == 0
+        yield folder / "run"
+
+
+def test_metrics_of_a_run(run, capsys):
+    capsys.readouterr()
+    arguments = ["--run", str(run), "--metrics", "fid,kid,pr", "--samples", "100", "--device", "cpu", "--real-data"]
+    assert evaluate.main(arguments) == 0
+    results = json.loads(capsys.readouterr().out)
+    name = next(key for key in results if key.startswith("fid-100-p4cnn-"))
+    assert {name.replace("fid", other) for other in ("kid", "kid-std", "precision", "recall")} <= results.keys()
+    assert list(results["training images, fid"]) == ["10%", "33%", "66%", "100%"]
+    assert json.loads((run / "evaluation-00000002.json").read_text()) == results
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    at_the_end = [record[name] for record in records if name in record][-1]
+    assert results[name] == pytest.approx(at_the_end, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "cells"),
+    [
+        (["--seeds", "0-4"], (10, 5)),
+        (["--seeds", "3,7", "--classes", "1,5,9", "--truncation", "0.75"], (3, 2)),
+        (["--seeds", "0-2", "--classes", "4", "--interpolate", "z", "--steps", "3"], (1, 7)),
+        (["--seeds", "0,1", "--classes", "0-2", "--interpolate", "class", "--steps", "2", "--gif"], (2, 5)),
+    ],
+)
+def test_sheets(run, tmp_path, options, cells):
+    out = tmp_path / "sheet.png"
+    assert sample.main(["--run", str(run), "--out", str(out), *options]) == 0
+    rows, columns = cells
+    width, height = Image.open(out).size
+    assert height * (17 * columns + 1) == width * (17 * rows + 1)
+    assert out.with_suffix(".gif").exists() == ("--gif" in options)
+
+
+def test_interpolation_on_the_sphere():
+    start, end = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0])
+    path = sample.along(torch.stack([start, end]), 2, sample.slerp)
+    assert torch.allclose(path, torch.tensor([[2.0, 0.0], [2**0.5, 2**0.5], [0.0, 2.0]]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "message"),
+    [
+        (sample, ["--classes", "3,12"], "classes: expected numbers below 10, got 12"),
+        (sample, ["--run", "nowhere"], "nowhere holds no run"),
+        (evaluate, ["--run", "nowhere"], "nowhere holds no run"),
+    ],
+)
+def test_messages(run, capsys, tool, arguments, message):
+    assert tool.main(["--run", str(run), *arguments]) == 1
+    assert message in capsys.readouterr().err

@@ -1,0 +1,289 @@
+"""gan.train from the command line: runs, resumption, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gan import train as command
+from gan.training import loop
+from gan.training.checkpoints import CheckpointFolder
+from gan.training.updates import Updates
+
+TINY = [
+    "--dataset", "digits", "--width", "0.1", "--batch-size", "8", "--eval-every", "0", "--checkpoint-every", "2",
+    "--sample-every", "100", "--log-every", "1", "--device", "cpu",
+]  # fmt: skip
+
+
+def run(outdir, *more, iterations=6):
+    return command.main([*TINY, "--outdir", str(outdir), "--iterations", str(iterations), *more])
+
+
+def weights(outdir, iteration):
+    return load_file(outdir / "checkpoints" / f"iteration-{iteration:08d}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of six iterations that nothing happened to."""
+    outdir = tmp_path_factory.mktemp("finished") / "run"
+    assert run(outdir) == 0
+    return outdir
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different
+
+
+def test_a_run_leaves_its_files(finished):
+    assert json.loads((finished / "options.json").read_text())["options"]["width"] == 0.1
+    assert (finished / "curves.png").stat().st_size > 0
+    assert [f.name for f in sorted((finished / "samples").iterdir())] == [
+        "iteration-00000000.png", "iteration-00000006.png", "real.png",
+    ]  # fmt: skip
+    assert "iteration 6/6" in (finished / "log.txt").read_text()
+    records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [record["iteration"] for record in records] == [1, 2, 3, 4, 5, 6]
+    assert {"loss_d", "loss_g", "penalty"} <= records[0].keys()
+    kept = sorted(f.name for f in (finished / "checkpoints").iterdir())
+    assert kept == [f"iteration-{i:08d}.{kind}" for i in (4, 6) for kind in ("json", "safetensors")]
+
+
+def test_killed_and_started_again_it_ends_in_the_same_weights(finished, tmp_path):
+    outdir = tmp_path / "run"
+    arguments = [*TINY, "--outdir", str(outdir), "--iterations", "100000"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command_line = [sys.executable, "-m", "gan.train", *arguments]
+    process = subprocess.Popen(command_line, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    log = outdir / "log.txt"
+    while not (log.exists() and "iteration 3/" in log.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = CheckpointFolder(outdir / "checkpoints").newest(print).iteration
+    if killed_at >= 6:
+        pytest.skip(f"the machine was too busy to kill the run in time, it had reached iteration {killed_at}")
+    assert run(outdir) == 0
+    assert f"resuming at iteration {killed_at}" in log.read_text()
+    assert_same_weights(weights(outdir, 6), weights(finished, 6))
+
+
+def test_more_iterations_go_on_from_the_end(copy, tmp_path):
+    assert run(copy, iterations=8) == 0
+    assert run(tmp_path / "other", iterations=8) == 0
+    assert_same_weights(weights(copy, 8), weights(tmp_path / "other", 8))
+
+
+def test_a_finished_run_is_left_alone(copy, capsys):
+    before = {file: file.stat().st_mtime_ns for file in (copy / "checkpoints").iterdir()}
+    assert run(copy) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in (copy / "checkpoints").iterdir()} == before
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def remove_the_other_half(file):
+    file.with_suffix(".json").unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, remove_the_other_half])
+def test_a_corrupt_checkpoint_is_named_and_the_previous_one_used(copy, finished, capsys, damage):
+    newest = copy / "checkpoints" / "iteration-00000006.safetensors"
+    damage(newest)
+    assert run(copy) == 0
+    out = capsys.readouterr().out
+    assert str(newest) in out and "resuming at iteration 4" in out
+    assert_same_weights(weights(copy, 6), weights(finished, 6))
+    assert newest.with_name(f"{newest.name}.corrupt").exists()
+
+
+def test_without_any_usable_checkpoint_nothing_is_overwritten(copy, capsys):
+    for file in (copy / "checkpoints").glob("*.safetensors"):
+        truncate(file)
+    before = {file: file.read_bytes() for file in (copy / "checkpoints").iterdir()}
+    assert run(copy) == 1
+    err = capsys.readouterr().err
+    assert "iteration-00000006.safetensors" in err and "iteration-00000004.safetensors" in err
+    assert {file: file.read_bytes() for file in (copy / "checkpoints").iterdir()} == before
+
+
+def test_changed_options_are_named(copy, capsys):
+    assert run(copy, "--r1", "0.2", "--seed", "3") == 1
+    err = capsys.readouterr().err
+    assert "r1 was 0.1 and is 0.2" in err and "seed was 0 and is 3" in err and "width" not in err
+
+
+def test_changed_data_are_refused(copy, capsys, monkeypatch):
+    file = copy / "options.json"
+    saved = json.loads(file.read_text())
+    saved["data"]["train"] = "0" * 32
+    file.write_text(json.dumps(saved))
+    assert run(copy) == 1
+    assert "not those that the run" in capsys.readouterr().err
+
+
+def test_two_processes_in_one_folder(copy, capsys):
+    with open(copy / ".lock", "a") as lock:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run(copy) == 1
+    assert "another process is training" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(tmp_path / "file" / "run") == 1
+    assert f"cannot write to {tmp_path / 'file' / 'run'}" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite(copy, capsys, monkeypatch):
+    update = Updates.generator
+
+    def broken(self, batch, iteration):
+        losses = update(self, batch, iteration)
+        return losses if iteration < 9 else {"loss_g": losses["loss_g"] * float("nan")}
+
+    monkeypatch.setattr(Updates, "generator", broken)
+    assert run(copy, iterations=20) == 1
+    err = capsys.readouterr().err
+    assert "iteration 9: loss_g is nan" in err and "iteration-00000008.safetensors" in err
+    assert sorted(f.stem for f in (copy / "checkpoints").glob("*.safetensors"))[-1] == "iteration-00000008"
+
+
+def test_weights_that_are_not_finite_are_not_saved(copy, capsys, monkeypatch):
+    update = Updates.generator
+
+    def broken(self, batch, iteration):
+        losses = update(self, batch, iteration)
+        if iteration == 8:
+            next(self.players.generator.parameters()).data.fill_(float("inf"))
+        return losses
+
+    monkeypatch.setattr(Updates, "generator", broken)
+    assert run(copy, iterations=20) == 1
+    assert "is not finite; last good checkpoint" in capsys.readouterr().err
+    assert not (copy / "checkpoints" / "iteration-00000008.safetensors").exists()
+
+
+def test_a_full_disk(copy, capsys, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    before = {file: file.read_bytes() for file in (copy / "checkpoints").iterdir()}
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(command.RunFolder, "write_options", lambda self, options: None)
+    monkeypatch.setattr(command.RunFolder, "forget_metrics_after", lambda self, iteration: None)
+    assert run(copy, iterations=20) == 1
+    err = capsys.readouterr().err
+    assert "No space left on device" in err and "iteration-00000006.safetensors" in err
+    assert {file: file.read_bytes() for file in (copy / "checkpoints").iterdir()} == before
+
+
+def test_sigterm_saves_and_leaves(tmp_path, finished, monkeypatch):
+    outdir, iterate = tmp_path / "run", loop.Training._iterate
+
+    def terminated(self):
+        if self.iteration == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return iterate(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Training, "_iterate", terminated)
+        assert run(outdir) == 128 + signal.SIGTERM
+    assert CheckpointFolder(outdir / "checkpoints").newest(print).iteration == 3
+    assert run(outdir) == 0
+    assert_same_weights(weights(outdir, 6), weights(finished, 6))
+
+
+@pytest.mark.parametrize("loss", ["ragan", "nsgan", "wgan", "hinge", "alpha"])
+def test_every_loss_in_every_cell(tmp_path, loss):
+    for generator in ("p1", "p4"):
+        for discriminator in ("p1", "p4"):
+            groups = ["--generator-group", generator, "--discriminator-group", discriminator]
+            outdir = tmp_path / f"{generator}-{discriminator}"
+            assert run(outdir, "--loss", loss, *groups, iterations=2) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--amp", "bf16"],
+        ["--amp", "fp16"],
+        ["--accumulate", "2"],
+        ["--r1-every", "2"],
+        ["--generator-symmetry", "full"],
+        ["--data-fraction", "0.1"],
+        ["--augment", "standard", "--discriminator-group", "p1"],
+        ["--augment", "bcr", "--discriminator-group", "p1"],
+        ["--augment", "rotations", "--discriminator-group", "p1"],
+        ["--generator-group", "p4m", "--discriminator-group", "p4m"],
+    ],
+    ids=lambda options: "-".join(options)[2:],
+)
+def test_options_train(tmp_path, options):
+    assert run(tmp_path / "run", *options, iterations=2) == 0
+
+
+def test_dry_run_counts_parameters_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["--dataset", "rotmnist", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert '"iterations": 20000' in out and '"lr_d": 0.0004' in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_auxiliary_rotations_need_a_discriminator_that_sees_them(tmp_path, capsys):
+    assert run(tmp_path / "run", "--augment", "rotations") == 1
+    assert "auxiliary_rotations: expected a discriminator that can see them" in capsys.readouterr().err
+
+
+def test_bcr_warns_where_it_teaches_nothing(tmp_path, capsys):
+    assert run(tmp_path / "run", "--augment", "bcr", iterations=1) == 0
+    assert "bCR over p4 has no effect" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-size", "0"], "batch_size: expected more than 0, got 0"),
+        (["--accumulate", "3"], "accumulate: 3 parts do not divide a batch of 8"),
+        (["--ema", "1"], "ema: expected a number from 0 to below 1"),
+        (["--gradient-penalty", "10"], "gradient_penalty: only for wgan and alpha"),
+        (["--data-fraction", "2"], "data_fraction: expected at most 1"),
+        (["--bcr-real", "1"], "augment: weights of bcr were given"),
+    ],
+)
+def test_bad_options(tmp_path, capsys, arguments, message):
+    assert run(tmp_path / "run", *arguments) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,25 @@
+"""Every Triton kernel's values without a GPU: runs tests/interpreter in one process with Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+
+def test_kernels_in_the_interpreter():
+    """In a process of its own: whether kernels are interpreted or compiled is fixed when they are imported."""
+    folder = Path(__file__).parent / "interpreter"
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", str(folder), "-q", "-x", "-p", "no:cacheprovider"],
+        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        cwd=folder.parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
