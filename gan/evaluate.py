@@ -58,7 +58,7 @@ def evaluate(given: argparse.Namespace, metrics: list[str]) -> dict:
     options = replace(trained.options, **{name: value for name, value in overrides.items() if value})
     resolution = trained.network.image_shape[1]
     real = data.load(options.dataset, options.data, split="validation", resolution=resolution)
-    extractor = choose_extractor(options, real, world, log=lambda line: print(line, file=sys.stderr))
+    extractor = choose_extractor(options, world, log=lambda line: print(line, file=sys.stderr))
     labels = labels_like(real, given.samples or len(real), options.seed)
     network = trained.network.to(world.device)
     generated = features_of_generator(network, labels, extractor, world, seed=options.seed, progress=True)

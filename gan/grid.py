@@ -202,6 +202,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m gan.grid",
         description="Train the runs of a paper's table and print it. Unknown options are handed to gan.train.",
+        allow_abbrev=False,  # --data is an option of gan.train, not short for --dataset
     )
     result.add_argument("--table", choices=tuple(TABLES), default="2", help="2, 3, 4: Dey et al.; birrell")
     result.add_argument("--dataset", help="of the table; by default its first one")
@@ -216,7 +217,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     options, rest = parser().parse_known_args(arguments)
     table = TABLES[options.table]
-    dataset = options.dataset or table.datasets[0]
+    dataset = table.names.get(options.dataset, options.dataset) or table.datasets[0]
     if dataset not in table.datasets:
         print(f"error: dataset: table {options.table} has {', '.join(table.datasets)}, not {dataset}", file=sys.stderr)
         return 1

@@ -33,6 +33,7 @@ class PublishedTable:
         fractions: columns, shares of the training data.
         figures: (dataset, loss, setting's title) -> one figure per fraction; a figure is what ``statistic`` says.
         statistic: "min, mean" of a run's evaluations, or "min".
+        names: what the paper calls its data sets, where ``gan.train`` calls them otherwise.
         relative: whether figures compare only as ratios to the first row (the features are not public).
     """
 
@@ -43,6 +44,7 @@ class PublishedTable:
     fractions: tuple[float, ...]
     figures: dict[tuple[str, str, str], tuple] = field(repr=False)
     statistic: str = "min"
+    names: dict[str, str] = field(default_factory=dict)
     relative: bool = False
 
 
@@ -155,6 +157,6 @@ TABLES = {
     "birrell": PublishedTable(
         "Frechet distance on rotated MNIST (Birrell et al. 2022), as ratios to the first row",
         ("rotmnist60k",), _BIRRELL_SETTINGS, ("ragan", "alpha"), (0.05, 0.1, 0.5, 1.0),
-        _figures("rotmnist60k", _BIRRELL_SETTINGS, _BIRRELL), relative=True,
+        _figures("rotmnist60k", _BIRRELL_SETTINGS, _BIRRELL), names={"rotmnist": "rotmnist60k"}, relative=True,
     ),
 }  # fmt: skip

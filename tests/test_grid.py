@@ -71,6 +71,12 @@ def test_unknown_dataset(capsys):
     assert "dataset: table 2 has rotmnist, not food101" in capsys.readouterr().err
 
 
+def test_the_papers_own_name_of_a_data_set_is_understood_and_options_of_training_are_not_abbreviated(tmp_path, capsys):
+    paper = ["--table", "birrell", "--dataset", "rotmnist", "--data", "elsewhere", "--print", "--outdir", str(tmp_path)]
+    assert grid.main(paper) == 0
+    assert "Birrell" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_small_grid_end_to_end(tmp_path, monkeypatch, capsys):
     """Two real runs of the digits in place of rotmnist."""
