@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
 
@@ -208,6 +208,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--dataset", help="of the table; by default its first one")
     result.add_argument("--losses", nargs="+", help="by default those of the table")
     result.add_argument("--fractions", nargs="+", type=float, help="shares of the data; by default those of the table")
+    result.add_argument("--rows", nargs="+", type=int, metavar="N", help="settings of the table, counted from 1; all")
     result.add_argument("--seeds", nargs="+", type=int, default=[0])
     result.add_argument("--outdir", type=Path, help="by default runs/table-T-DATASET")
     result.add_argument("--print", action="store_true", help="print the table from the finished runs and train nothing")
@@ -221,6 +222,11 @@ def main(arguments: list[str] | None = None) -> int:
     if dataset not in table.datasets:
         print(f"error: dataset: table {options.table} has {', '.join(table.datasets)}, not {dataset}", file=sys.stderr)
         return 1
+    if options.rows:
+        if not set(options.rows) <= set(range(1, len(table.settings) + 1)):
+            print(f"error: rows: expected some of 1 to {len(table.settings)}, got {options.rows}", file=sys.stderr)
+            return 1
+        table = replace(table, settings=tuple(table.settings[row - 1] for row in options.rows))
     present = [loss for loss in table.losses if any(key[:2] == (dataset, loss) for key in table.figures)]
     losses, fractions = options.losses or present, options.fractions or table.fractions
     outdir = options.outdir or Path("runs") / f"table-{options.table}-{dataset}"

@@ -77,6 +77,15 @@ def test_the_papers_own_name_of_a_data_set_is_understood_and_options_of_training
     assert "Birrell" in capsys.readouterr().out
 
 
+def test_rows_are_chosen_by_number(tmp_path, capsys):
+    arguments = ["--table", "birrell", "--print", "--outdir", str(tmp_path), "--rows"]
+    assert grid.main([*arguments, "1", "5"]) == 0
+    out = capsys.readouterr().out
+    assert "CNN G & D" in out and "Eqv G + Inv D, C4" in out and "(I)Eqv" not in out and "C8" not in out
+    assert grid.main([*arguments, "0"]) == 1
+    assert "rows: expected some of 1 to 6, got [0]" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_small_grid_end_to_end(tmp_path, monkeypatch, capsys):
     """Two real runs of the digits in place of rotmnist."""
