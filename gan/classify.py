@@ -1,4 +1,9 @@
-"""Train a classifier: ``python -m gan.classify --dataset rotmnist --model p4cnn``."""
+"""Train classifiers: ``python -m gan.classify --dataset rotmnist --model p4cnn --seeds 0 1 2``.
+
+With --outdir the classifiers and their results are kept there: the same command again trains only what is missing, and
+``python -m gan.compare`` draws what the folder holds. Without it they go to the cache, where the evaluation of GANs
+looks for the p4cnn of its data.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +12,86 @@ import sys
 from pathlib import Path
 
 from . import data
-from .classifiers.planar import MODELS
-from .classifiers.store import describe, load_classifier, train_and_store
+from .classifiers import planar, se2, sweep
+from .classifiers.store import store, train_new
 from .classifiers.training import EPOCHS
 from .training import distributed
 
+DATASETS = tuple(name for name in data.DATASETS if name != "maps")
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="python -m gan.classify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--dataset", default="digits", choices=DATASETS)
+    result.add_argument("--data", type=Path, help="the folder that the data set's own loader takes as its root")
+    result.add_argument("--resolution", type=int, help="height and width of the images (default: the data set's)")
+    result.add_argument(
+        "--model", default="p4cnn", choices=(*planar.MODELS, "se2cnn"),
+        help="Cohen & Welling (2016), section 8.1; se2cnn: in the shape of Bekkers, Lafarge et al. (2018)",
+    )  # fmt: skip
+    result.add_argument("--orientations", type=int, choices=tuple(se2.ORIENTATIONS), help="of se2cnn (default: 8)")
+    result.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the training images (%(default)s)")
+    result.add_argument("--data-fraction", type=float, default=1.0, help="part of the training images, by the seed")
+    result.add_argument("--augment", action="store_true", help="turn the training images by uniform random angles")
+    result.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], help="of the weights, the order of the images and their choice"
+    )
+    result.add_argument("--outdir", type=Path, help="folder of this and other classifiers that are to be compared")
+    result.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    return result
+
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m gan.classify", description=__doc__)
-    parser.add_argument("--dataset", default="digits", choices=("digits", "rotmnist"))
-    parser.add_argument("--data", type=Path, help="the folder that the data set's own loader takes as its root")
-    parser.add_argument("--model", default="p4cnn", choices=tuple(MODELS), help="Cohen & Welling (2016), section 8.1")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the training images (%(default)s)")
-    parser.add_argument("--data-fraction", type=float, default=1.0, help="part of the training images")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the images")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    options = parser.parse_args(arguments)
-    if options.epochs < 1:
-        parser.error(f"--epochs: expected at least 1, got {options.epochs}")
+    options = parser().parse_args(arguments)
     try:
-        device = distributed.join(options.device).device
-        train = data.load(options.dataset, options.data, fraction=options.data_fraction, seed=options.seed)
-        validation = data.load(options.dataset, options.data, split="validation")
+        return _run(options)
     except (data.DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(train.summary(), validation.summary(), sep="\n", flush=True)
-    path = train_and_store(
-        options.model, train, validation, epochs=options.epochs, seed=options.seed, device=device,
-        log=lambda line: print(line, flush=True),
-    )  # fmt: skip
-    numbers = sum(parameter.numel() for parameter in load_classifier(path).parameters())
-    error = describe(path).error
-    print(f"{options.model}: {numbers:,} parameters, error on {len(validation):,} validation images {100 * error:.2f}%")
-    print(f"stored as {path}")
+
+
+def _run(options) -> int:
+    if options.epochs < 1:
+        raise ValueError(f"epochs: expected at least 1, got {options.epochs}")
+    if min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
+        raise ValueError(f"seeds: expected different numbers from 0 on, got {options.seeds}")
+    if options.orientations and options.model != "se2cnn":
+        raise ValueError(f"orientations: only se2cnn has them, not {options.model}")
+    model = f"se2cnn-{options.orientations or 8}" if options.model == "se2cnn" else options.model
+    device = distributed.join(options.device).device
+    whole, validation = (
+        data.load(options.dataset, options.data, split=split, resolution=options.resolution)
+        for split in ("train", "validation")
+    )
+    if validation.split != "validation":
+        raise ValueError(f"data: {options.dataset} has no validation images here; its training images would not do")
+    if len(whole.class_names) < 2:
+        raise ValueError(f"data: expected two classes or more, found {', '.join(whole.class_names)}")
+    print(whole.summary(), validation.summary(), sep="\n", flush=True)
+    results = [_one(options, model, seed, whole, validation, device) for seed in options.seeds]
+    print(f"{model}: {results[0].parameters:,} parameters, {sweep.summary(results)} on {len(validation):,} images")
     return 0
+
+
+def _one(options, model: str, seed: int, whole, validation, device):
+    """The description of one classifier, trained now unless it is in the folder."""
+    train = whole.subset(options.data_fraction, seed)
+    kind = sweep.Kind(options.dataset, model, options.data_fraction, options.augment, options.epochs)
+    if options.outdir and (found := sweep.find(options.outdir, kind, seed, train)):
+        print(f"{sweep.name_of(kind, seed)} is there: {sweep.summary([found])}", flush=True)
+        return found
+    trained = train_new(
+        model, train, validation, epochs=kind.epochs, seed=seed, augment=kind.augment, fraction=kind.fraction,
+        device=device, log=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    if options.outdir:
+        path = sweep.put(options.outdir, trained)
+    else:
+        path = store(trained.model, trained.description, trained.history)
+    print(f"seed {seed}: {sweep.summary([trained.description])}, stored as {path}", flush=True)
+    return trained.description
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def digits():
 def untrained():
     """A stored classifier with random weights."""
     torch.manual_seed(0)
-    model = PlanarClassifier("p4cnn", 16, 1, 10, mean=60, std=80)
+    model = PlanarClassifier("p4cnn", 16, 1, 10, mean=[60.0], std=[80.0])
     description = store.Description("p4cnn", 16, 1, 10, "digits", "none", epochs=0, seed=0, error=0.9)
     return store.store(model, description, [])
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save
 
 from ..caching import cache_folder
 from ..files import write_atomically
-from .planar import PlanarClassifier
+from .build import build_classifier, count_parameters
+from .normalised import NormalisedClassifier, pixel_moments
 from .training import train_classifier
 
 
@@ -22,10 +23,14 @@ class Description:
     """What a stored classifier is.
 
     Attributes:
-        model, resolution, channels, classes: arguments of :class:`PlanarClassifier`.
+        model, resolution, channels, classes: arguments of :func:`gan.classifiers.build.build_classifier`.
         dataset, data: name and fingerprint of the training images.
         epochs, seed: of its training.
         error: share of the validation images it gets wrong.
+        fraction: share of the data set's training images that it was trained on.
+        augment: whether they were turned by random angles.
+        parameters: trained numbers; 0 in files that do not say.
+        f1: of the second of two classes; None with more classes.
     """
 
     model: str
@@ -37,27 +42,56 @@ class Description:
     epochs: int
     seed: int
     error: float
+    fraction: float = 1.0
+    augment: bool = False
+    parameters: int = 0
+    f1: float | None = None
 
 
-def train_and_store(model_name, train, validation, *, epochs: int, seed: int, device, log) -> Path:
-    """Train a planar classifier and put it into the cache; returns its file."""
-    pixels = train.images.astype("float64")
+@dataclass(frozen=True)
+class Trained:
+    """A classifier, what it is, and one record per epoch of its training."""
+
+    model: NormalisedClassifier
+    description: Description
+    history: list[dict]
+
+
+def train_new(
+    model_name, train, validation, *, epochs: int, seed: int, device, log, augment: bool = False, fraction: float = 1.0
+) -> Trained:
+    """Train a classifier from random weights; arguments as for :func:`train_classifier` and :class:`Description`."""
     torch.manual_seed(seed)
     shape = {"resolution": train.resolution, "channels": train.channels, "classes": len(train.class_names)}
-    model = PlanarClassifier(model_name, **shape, mean=pixels.mean(), std=pixels.std()).to(device)
-    history = train_classifier(model, train, validation, epochs=epochs, seed=seed, device=device, log=log)
+    mean, std = pixel_moments(train.images)
+    model = build_classifier(model_name, **shape, mean=mean, std=std)
+    history = train_classifier(
+        model.to(device), train, validation, epochs=epochs, seed=seed, device=device, log=log, augment=augment
+    )
     description = Description(
         model_name, **shape, dataset=train.name, data=train.fingerprint, epochs=epochs, seed=seed,
-        error=history[-1]["error"],
+        error=history[-1]["error"], fraction=fraction, augment=augment, parameters=count_parameters(model),
+        f1=history[-1].get("f1"),
     )  # fmt: skip
-    return store(model, description, history)
+    return Trained(model, description, history)
 
 
-def store(model: PlanarClassifier, description: Description, history: list[dict]) -> Path:
+def train_and_store(model_name, train, validation, **options) -> Path:
+    """Train a classifier and put it into the cache; returns its file. Options as for :func:`train_new`."""
+    trained = train_new(model_name, train, validation, **options)
+    return store(trained.model, trained.description, trained.history)
+
+
+def store(model: NormalisedClassifier, description: Description, history: list[dict]) -> Path:
     """Put a classifier into the cache; returns its file, named after model, data set and content."""
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    content = save(tensors, {"description": json.dumps(asdict(description)), "history": json.dumps(history)})
+    content = to_bytes(model, description, history)
     return put_into_cache(f"{description.model}-{description.dataset}-{key_of(content)}.safetensors", content)
+
+
+def to_bytes(model: NormalisedClassifier, description: Description, history: list[dict]) -> bytes:
+    """The content of a stored classifier."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return save(tensors, {"description": json.dumps(asdict(description)), "history": json.dumps(history)})
 
 
 def key_of(content: bytes) -> str:
@@ -80,10 +114,10 @@ def describe(path: Path) -> Description:
         raise ValueError(f"{path} is not a stored classifier: {error}") from error
 
 
-def load_classifier(path: Path) -> PlanarClassifier:
+def load_classifier(path: Path) -> NormalisedClassifier:
     """A stored classifier in evaluation mode, on the CPU."""
     is_ = describe(path)
-    model = PlanarClassifier(is_.model, is_.resolution, is_.channels, is_.classes)
+    model = build_classifier(is_.model, is_.resolution, is_.channels, is_.classes)
     model.load_state_dict(load_file(path))
     return model.eval().requires_grad_(False)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from . import anhir, cifar10, digits, folder, food101, lysto, maps, mnist, store
+from . import anhir, cifar10, digits, folder, food101, lysto, maps, mnist, pcam, store
 from .errors import DataError
 from .imageset import ImageSet, ResidentImages, to_tensor, to_uint8
 from .maps import PairSet
@@ -70,6 +70,7 @@ DATASETS = {
     "anhir": OnDisk(anhir.source, None),
     "lysto": OnDisk(lysto.source, lysto.RESOLUTION, validation=False),
     "maps": OnDisk(maps.source, maps.RESOLUTION, wrap=maps.PairSet.of),
+    "pcam": OnDisk(pcam.source, pcam.RESOLUTION),
     "folder": OnDisk(folder.source, None, validation=False),
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import DataError
+from .hdf5 import open_hdf5, read_chunks
 from .pixels import Row
 from .store import Source
 
@@ -18,7 +19,6 @@ RESOLUTION = 256
 CROP = 256
 FILE = "training.h5"
 ORGANS = ("breast", "colon", "prostate")
-CHUNK = 64
 
 
 def source(root: Path, split: str, resolution: int) -> Source:
@@ -46,20 +46,9 @@ def source(root: Path, split: str, resolution: int) -> Source:
     )
 
 
-def _open(path: Path):
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError("lysto needs h5py: pip install h5py") from error
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as HDF5, it is cut off or damaged: {error}") from error
-
-
 def _labels(path: Path) -> np.ndarray:
     """int64 ``[N]``, after a look at the file's contents."""
-    with _open(path) as file:
+    with open_hdf5(path, "lysto") as file:
         missing = {"x", "organ"} - set(file)
         if missing:
             raise DataError(f"{path}: expected the keys x and organ, found {', '.join(file) or 'none'}")
@@ -77,15 +66,10 @@ def _labels(path: Path) -> np.ndarray:
 
 
 def _rows(path: Path, labels: np.ndarray, resolution: int):
-    with _open(path) as file:
-        images = file["x"]
-        top, left = ((side - CROP) // 2 for side in images.shape[1:3])
-        for start in range(0, len(labels), CHUNK):
-            try:
-                crops = images[start : start + CHUNK, top : top + CROP, left : left + CROP]
-            except OSError as error:
-                raise DataError(f"{path}: x[{start}:{start + CHUNK}] cannot be read: {error}") from error
-            for crop, label in zip(crops, labels[start : start + CHUNK], strict=True):
-                if resolution != CROP:
-                    crop = np.asarray(Image.fromarray(crop).resize((resolution, resolution), Image.Resampling.LANCZOS))
-                yield Row(crop, int(label))
+    with open_hdf5(path, "lysto") as file:
+        top, left = ((side - CROP) // 2 for side in file["x"].shape[1:3])
+        crops = read_chunks(path, file["x"], slice(top, top + CROP), slice(left, left + CROP))
+        for crop, label in zip(crops, labels, strict=True):
+            if resolution != CROP:
+                crop = np.asarray(Image.fromarray(crop).resize((resolution, resolution), Image.Resampling.LANCZOS))
+            yield Row(crop, int(label))
