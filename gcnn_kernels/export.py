@@ -17,7 +17,8 @@ __all__ = ["to_plain"]
 def to_plain(module: nn.Module) -> nn.Module:
     """A copy of a module tree in evaluation mode, with every layer of this package replaced by plain torch layers.
 
-    Filters are expanded and their parametrisations (spectral norm) evaluated once; norms use their running moments.
+    Filters are expanded and their parametrisations (spectral norm) evaluated once; norms use their running moments
+    if they keep any.
     Inputs and outputs keep their shapes, so what lies between the layers need not change; only what is called as a
     *module* is replaced. The result goes through ``torch.export`` and ``torch.onnx.export``.
 
@@ -61,13 +62,17 @@ def _plain_conv(conv):
 
 
 class _Norm(nn.Module):
-    """Normalisation by fixed moments. It is traced, so that the result does not refer to this class."""
+    """Normalisation in evaluation mode. It is traced, so that the result does not refer to this class."""
 
     def __init__(self, norm):
         super().__init__()
+        self.by_batch = not norm.track_running_stats
         for name in ("running_mean", "running_var"):
-            self.register_buffer(name, getattr(norm, name).detach().clone())
+            self.register_buffer(name, None if self.by_batch else getattr(norm, name).detach().clone())
         self.eps, self.slope = norm.eps, ACTIVATION_SLOPES[norm.activation]
+
+    def _normalize(self, x, weight=None, bias=None):
+        return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, self.by_batch, eps=self.eps)
 
     def _activate(self, y):
         return y if self.slope == 1 else F.leaky_relu(y, self.slope) if self.slope else F.relu(y)
@@ -80,8 +85,7 @@ class _PlainNorm(_Norm):
         self.bias = None if norm.bias is None else nn.Parameter(norm.bias.detach().clone())
 
     def forward(self, x):
-        y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return self._activate(y)
+        return self._activate(self._normalize(x, self.weight, self.bias))
 
 
 class _PlainConditionalNorm(_Norm):
@@ -90,7 +94,7 @@ class _PlainConditionalNorm(_Norm):
         self.scale, self.shift = _plain_linear(norm.scale), _plain_linear(norm.shift)
 
     def forward(self, x, condition):
-        y = F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps).movedim((0, 1), (-2, -1))
+        y = self._normalize(x).movedim((0, 1), (-2, -1))
         y = (1 + self.scale(condition)) * y + self.shift(condition)
         return self._activate(y.movedim((-2, -1), (0, 1)))
 

@@ -22,12 +22,13 @@ class Network(nn.Module):
         self.norm = gk.nn.GroupBatchNorm2d(6, activation="leaky_relu")
         self.conv = gk.nn.GroupConv2d(6, 4, 3, stride=2, padding="valid", dilation=2, bias=False, group=group)
         self.conditional = gk.nn.ConditionalGroupBatchNorm2d(4, 5, activation="relu")
+        self.by_batch = gk.nn.ConditionalGroupBatchNorm2d(4, 5, track_running_stats=False)
         self.last = gk.nn.GroupConv2d(4, 4, 1, group=group)
         self.max, self.mean = gk.nn.GroupMaxPool(), gk.nn.GroupAvgPool()
 
     def forward(self, x, condition):
         y = self.conv(self.norm(self.lift(self.stem_norm(x))))
-        y = self.last(self.conditional(y, condition))
+        y = self.last(self.by_batch(self.conditional(y, condition), condition))
         return self.max(y) + self.mean(y)
 
 

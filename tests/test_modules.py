@@ -83,6 +83,18 @@ def test_batch_norm_is_that_of_torch_on_the_flattened_map():
     torch.testing.assert_close(ours(x), plain(x.flatten(2).unsqueeze(2)).view_as(x))
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_untracked_moments_are_those_of_the_batch(batch):
+    ours = gk.nn.GroupBatchNorm2d(3, track_running_stats=False).double()
+    plain = torch.nn.BatchNorm2d(3, track_running_stats=False).double()
+    assert ours.state_dict().keys() == plain.state_dict().keys()
+    x = torch.randn(batch, 3, 4, 5, 5).double()
+    for mode in (True, False):
+        y = plain.train(mode)(x.flatten(2).unsqueeze(-1)).view_as(x)
+        torch.testing.assert_close(ours.train(mode)(x), y, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gk.to_plain(ours)(x), y, rtol=1e-12, atol=1e-12)
+
+
 def test_cumulative_moments():
     ours = gk.nn.GroupBatchNorm2d(3, momentum=None)
     batches = [torch.randn(4, 3, 4, 5, 5) for _ in range(3)]

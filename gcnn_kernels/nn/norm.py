@@ -10,9 +10,9 @@ from ..functional import ACTIVATION_SLOPES, group_batch_norm
 
 
 class _RunningMoments(nn.Module):
-    """Running moments per map on the group, kept as ``nn.BatchNorm2d`` keeps them."""
+    """Running moments per map on the group, kept, or not, as ``nn.BatchNorm2d`` keeps them."""
 
-    def __init__(self, num_features, eps, momentum, activation, sync, backend, device, dtype):
+    def __init__(self, num_features, eps, momentum, activation, track_running_stats, sync, backend, device, dtype):
         super().__init__()
         if not isinstance(num_features, int) or num_features < 1:
             raise ValueError(f"num_features: expected a positive int, got {num_features!r}")
@@ -20,24 +20,30 @@ class _RunningMoments(nn.Module):
         checks.one_of("backend", backend, ("auto", *checks.BACKENDS))
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.activation, self.sync, self.backend = activation, sync, backend
-        self.register_buffer("running_mean", torch.zeros(num_features, device=device, dtype=dtype))
-        self.register_buffer("running_var", torch.ones(num_features, device=device, dtype=dtype))
-        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long, device=device))
+        self.track_running_stats = track_running_stats
+        tracked = {
+            "running_mean": torch.zeros(num_features, device=device, dtype=dtype),
+            "running_var": torch.ones(num_features, device=device, dtype=dtype),
+            "num_batches_tracked": torch.zeros((), dtype=torch.long, device=device),
+        }
+        for name, start in tracked.items():
+            self.register_buffer(name, start if track_running_stats else None)
 
     def reset_running_stats(self) -> None:
-        self.running_mean.zero_()
-        self.running_var.fill_(1)
-        self.num_batches_tracked.zero_()
+        if self.track_running_stats:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+            self.num_batches_tracked.zero_()
 
     def _normalize(self, x, weight, bias):
         momentum = self.momentum
-        if self.training:
+        if self.training and self.track_running_stats:
             self.num_batches_tracked.add_(1)
             if momentum is None:  # cumulative average
                 momentum = 1 / self.num_batches_tracked.item()
         return group_batch_norm(
-            x, self.running_mean, self.running_var, weight, bias, self.training, momentum, self.eps, self.activation,
-            sync=self.sync and self.training, backend=self.backend,
+            x, self.running_mean, self.running_var, weight, bias, self.training or not self.track_running_stats,
+            momentum, self.eps, self.activation, sync=self.sync and self.training, backend=self.backend,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
@@ -52,14 +58,15 @@ class GroupBatchNorm2d(_RunningMoments):
         num_features: C of the maps ``[B, C, order, H, W]`` (or ``[B, C, H, W]``).
         eps, momentum, affine: as in ``torch.nn.BatchNorm2d``; momentum None is the cumulative average.
         activation: None, "relu" or "leaky_relu", applied in the same pass.
+        track_running_stats: as in ``torch.nn.BatchNorm2d``; without, evaluation too takes the batch's moments.
         sync: moments over all ranks of ``torch.distributed`` while training.
     """
 
     def __init__(
         self, num_features, eps=1e-5, momentum=0.1, affine=True, activation=None, *,
-        sync=False, backend="auto", device=None, dtype=None,
+        track_running_stats=True, sync=False, backend="auto", device=None, dtype=None,
     ):  # fmt: skip
-        super().__init__(num_features, eps, momentum, activation, sync, backend, device, dtype)
+        super().__init__(num_features, eps, momentum, activation, track_running_stats, sync, backend, device, dtype)
         self.weight = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype)) if affine else None
         self.bias = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype)) if affine else None
 
@@ -75,16 +82,16 @@ class ConditionalGroupBatchNorm2d(_RunningMoments):
     Args:
         num_features: C of the maps.
         condition_features: D of the condition ``[B, D]``.
-        eps, momentum, activation, sync: as for :class:`GroupBatchNorm2d`.
+        eps, momentum, activation, track_running_stats, sync: as for :class:`GroupBatchNorm2d`.
 
     The submodules ``scale`` and ``shift`` are ``nn.Linear(D, C)``, so that spectral norm and the like apply to them.
     """
 
     def __init__(
         self, num_features, condition_features, eps=1e-5, momentum=0.1, activation=None, *,
-        sync=False, backend="auto", device=None, dtype=None,
+        track_running_stats=True, sync=False, backend="auto", device=None, dtype=None,
     ):  # fmt: skip
-        super().__init__(num_features, eps, momentum, activation, sync, backend, device, dtype)
+        super().__init__(num_features, eps, momentum, activation, track_running_stats, sync, backend, device, dtype)
         self.scale = nn.Linear(condition_features, num_features, device=device, dtype=dtype)
         self.shift = nn.Linear(condition_features, num_features, device=device, dtype=dtype)
 
