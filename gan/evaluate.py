@@ -13,7 +13,7 @@ from .files import write_json
 from .metrics.choice import choose_extractor
 from .metrics.distances import frechet_distance, kernel_distance, precision_recall
 from .metrics.evaluation import labels_like
-from .metrics.features import features_of_generator, features_of_images
+from .metrics.features import features_of_generator, features_of_images, features_of_translator
 from .runs import load_generator
 from .training import distributed
 from .training.run_folder import RunError
@@ -59,11 +59,15 @@ def evaluate(given: argparse.Namespace, metrics: list[str]) -> dict:
     resolution = trained.network.image_shape[1]
     real = data.load(options.dataset, options.data, split="validation", resolution=resolution)
     extractor = choose_extractor(options, world, log=lambda line: print(line, file=sys.stderr))
-    labels = labels_like(real, given.samples or len(real), options.seed)
     network = trained.network.to(world.device)
-    generated = features_of_generator(network, labels, extractor, world, seed=options.seed, progress=True)
-    compared = features_of_images(real, extractor, world, progress=True)
-    name = f"{len(labels)}-{extractor.name}"
+    samples = given.samples or len(real)
+    if isinstance(real, data.PairSet):
+        generated = features_of_translator(network, real, samples, extractor, world, progress=True)
+    else:
+        labels = labels_like(real, samples, options.seed)
+        generated = features_of_generator(network, labels, extractor, world, seed=options.seed, progress=True)
+    compared = features_of_images(real.targets, extractor, world, progress=True)
+    name = f"{len(generated)}-{extractor.name}"
     results = {"iteration": trained.iteration, "real images": len(real)}
     if "fid" in metrics:
         results[f"fid-{name}"] = frechet_distance(generated, compared)
@@ -83,7 +87,9 @@ def real_data_distances(options, extractor, compared, resolution, world) -> dict
     distances = {}
     for fraction, paper in REAL_DATA.items():
         some = data.load(options.dataset, options.data, fraction=fraction, seed=options.seed, resolution=resolution)
-        distances[f"{fraction:.0%}"] = {"ours": frechet_distance(features_of_images(some, extractor, world), compared)}
+        distances[f"{fraction:.0%}"] = {
+            "ours": frechet_distance(features_of_images(some.targets, extractor, world), compared)
+        }
         if options.dataset == "rotmnist":
             distances[f"{fraction:.0%}"]["paper"] = paper
     return distances

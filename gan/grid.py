@@ -21,7 +21,7 @@ from queue import Queue
 import torch
 
 from .files import write_atomically
-from .networks import PRESETS
+from .networks import ALL_PRESETS
 from .options import PRESET_OF_DATASET
 from .published import TABLES, PublishedTable, Setting
 
@@ -38,7 +38,7 @@ class Cell:
 
     def groups(self) -> tuple[str, str]:
         """(generator's, discriminator's) group."""
-        preset = PRESETS[PRESET_OF_DATASET.get(self.dataset, self.dataset)].group
+        preset = ALL_PRESETS[PRESET_OF_DATASET.get(self.dataset, self.dataset)].group
         return tuple(preset if g == "preset" else g for g in (self.setting.generator, self.setting.discriminator))
 
     def folder(self, outdir: Path) -> Path:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from .data import DATASETS
-from .networks import PRESETS
+from .networks import ALL_PRESETS, PAIR_PRESETS
 from .objectives import LOSSES
 
 CHOICES = {
-    "preset": tuple(PRESETS),
+    "preset": tuple(ALL_PRESETS),
     "generator_group": ("p1", "p4", "p4m", "c8", "c16", "d8"),
     "discriminator_group": ("p1", "p4", "p4m", "c8", "c16", "d8"),
     "generator_symmetry": ("incomplete", "full"),
@@ -48,6 +48,7 @@ class Options:
     r1: float = _fixed(0.1, "gamma of the R1 penalty; 0 for none")
     r1_every: int = _fixed(1, "discriminator updates per R1 penalty, which is then as many times larger")
     gradient_penalty: float = _fixed(0.0, "weight of the penalty between real and generated images, of wgan and alpha")
+    l1: float = _fixed(0.0, "weight of the L1 distance of a translation to its photograph, of pix2pix")
     augment: str = _fixed("none", "standard (move the real images), bcr, or rotations (auxiliary)")
     bcr_real: float = _fixed(0.0, "weight of bcr's term of real images")
     bcr_fake: float = _fixed(0.0, "weight of bcr's term of generated images")
@@ -97,6 +98,12 @@ PRESET_OPTIONS = {
     "lysto": {**_HISTOLOGY, "batch_size": 16, "r1": 1.0, "lr_g": 5e-5, "lr_d": 2e-4},
     "anhir64": _HISTOLOGY,
     "lysto64": _HISTOLOGY,
+    # Isola et al. (2017): 200 epochs of 1,096 pairs, the translator's weights themselves and no average of them.
+    "maps": {
+        "loss": "pix2pix", "r1": 0.0, "l1": 100.0, "iterations": 200 * 1096, "batch_size": 1, "d_updates": 1,
+        "lr_g": 2e-4, "lr_d": 2e-4, "beta1": 0.5, "beta2": 0.999, "ema": 0.0,
+        "eval_every": 10 * 1096, "checkpoint_every": 1096, "sample_every": 1096, "log_every": 100,
+    },
 }  # fmt: skip
 
 #: Losses whose discriminator has to be Lipschitz are penalised between real and generated images instead of by R1.
@@ -106,6 +113,9 @@ LOSS_OPTIONS = {"wgan": {"r1": 0.0, "gradient_penalty": 10.0}, "alpha": {"r1": 0
 BCR_WEIGHTS = {"anhir": (0.1, 0.05), "lysto": (0.1, 0.05), "cifar10": (0.1, 0.1)}
 BCR_WEIGHTS_ELSEWHERE = (10.0, 10.0)
 BCR_WEIGHTS_FOOD101_EQUIVARIANT = (0.5, 0.5)
+
+#: Data sets of pairs of images.
+PAIRED = ("maps",)
 
 #: Data sets with the networks of another one.
 PRESET_OF_DATASET = {"rotmnist60k": "rotmnist"}
@@ -139,8 +149,6 @@ def resolve(given: dict) -> Options:
     """
     dataset = given.get("dataset", "digits")
     preset = given.get("preset", PRESET_OF_DATASET.get(dataset, dataset))
-    if dataset == "maps":
-        raise ValueError("dataset: maps are pairs of images; gan.train has no training of pix2pix yet")
     if preset not in PRESET_OPTIONS:
         raise ValueError(
             f"preset: the data set {dataset} has no networks of its own; choose one of {', '.join(PRESET_OPTIONS)}"
@@ -152,6 +160,7 @@ def resolve(given: dict) -> Options:
         real, fake = _bcr_weights(options)
         options = replace(options, bcr_real=given.get("bcr_real", real), bcr_fake=given.get("bcr_fake", fake))
     _check(options)
+    _check_pairs(options)
     return options if options.outdir else replace(options, outdir=str(_default_outdir(options)))
 
 
@@ -174,7 +183,7 @@ def _check(options: Options) -> None:
     for name in positive:
         if not getattr(options, name) > 0:
             raise ValueError(f"{name}: expected more than 0, got {getattr(options, name)}")
-    for name in ("r1", "gradient_penalty", "bcr_real", "bcr_fake", "eval_every", "eval_samples", "seed"):
+    for name in ("r1", "gradient_penalty", "l1", "bcr_real", "bcr_fake", "eval_every", "eval_samples", "seed"):
         if not getattr(options, name) >= 0:
             raise ValueError(f"{name}: expected 0 or more, got {getattr(options, name)}")
     for name in ("beta1", "beta2", "ema"):
@@ -190,3 +199,21 @@ def _check(options: Options) -> None:
         raise ValueError(
             f"gradient_penalty: only for {' and '.join(LOSS_OPTIONS)}; {options.loss} is regularised by --r1"
         )
+
+
+def _check_pairs(options: Options) -> None:
+    """pix2pix, its networks and pairs of images go together and with nothing else."""
+    if (options.dataset in PAIRED) != (options.preset in PAIR_PRESETS):
+        raise ValueError(
+            f"preset: networks of {', '.join(PAIR_PRESETS)} are for pairs of images, which {', '.join(PAIRED)} has; "
+            f"got preset {options.preset} for {options.dataset}"
+        )
+    if (options.loss == "pix2pix") != (options.preset in PAIR_PRESETS):
+        raise ValueError(f"loss: pix2pix is for pairs of images and they for pix2pix; got {options.loss}")
+    if options.preset not in PAIR_PRESETS:
+        if options.l1 > 0:
+            raise ValueError(f"l1: {options.dataset} has no pairs of images to compare")
+        return
+    for name, expected in (("r1", 0.0), ("augment", "none"), ("generator_symmetry", "incomplete")):
+        if getattr(options, name) != expected:
+            raise ValueError(f"{name}: pix2pix knows only {expected}, got {getattr(options, name)}")

@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from .networks import Generator, build_generator
+from .networks import Generator, Translator
 from .options import Options
 from .training.checkpoints import CheckpointFolder, CorruptCheckpoint, read
+from .training.players import new_generator
 from .training.run_folder import RunError
 
 
@@ -17,12 +18,13 @@ class TrainedGenerator:
     """The averaged generator of a checkpoint on the CPU, in evaluation mode, with moments estimated for its weights.
 
     Attributes:
+        network: a translator if the run is of pairs of images.
         iteration: generator updates it has seen.
         options: of the run.
         class_names: of the data.
     """
 
-    network: Generator
+    network: Generator | Translator
     iteration: int
     options: Options
     class_names: list[str]
@@ -52,10 +54,7 @@ def load_generator(run: Path, which: str = "best") -> TrainedGenerator:
         raise RunError(str(error)) from error
     if checkpoint is None:
         raise RunError(f"run: {run} has no checkpoint yet")
-    network = build_generator(
-        options.preset, options.generator_group, width=options.width, classes=len(classes), image_channels=channels,
-        symmetry=options.generator_symmetry,
-    )  # fmt: skip
+    network = new_generator(options, len(classes), channels)
     prefix = "average."
     network.load_state_dict(
         {name[len(prefix) :]: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)}

@@ -9,29 +9,36 @@ from pathlib import Path
 
 import torch
 
+from . import data
 from .data import to_uint8
+from .networks import Translator
 from .noise import draw_noise
 from .runs import TrainedGenerator, load_generator
 from .training.pictures import enlarged, sheet, write_gif, write_picture
 from .training.randomness import generator as random_generator
 from .training.run_folder import RunError
+from .training.translation import sheet_of_translations
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m gan.sample", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
     parser.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="(%(default)s)")
-    parser.add_argument("--seeds", type=numbers, default=numbers("0-9"), help="one column each: 0-9 or 1,4,7 (0-9)")
-    parser.add_argument("--classes", type=numbers, help="one row each: 0-9 or 1,4,7 (the first ten)")
-    parser.add_argument("--truncation", type=float, default=1.0, help="standard deviation of the noise (%(default)s)")
-    parser.add_argument(
+    parser.add_argument("--out", type=Path, help="the PNG file; in the run's samples folder unless given")
+    noise = parser.add_argument_group("runs that make images from noise and a class")
+    noise.add_argument("--seeds", type=numbers, default=numbers("0-9"), help="one column each: 0-9 or 1,4,7 (0-9)")
+    noise.add_argument("--classes", type=numbers, help="one row each: 0-9 or 1,4,7 (the first ten)")
+    noise.add_argument("--truncation", type=float, default=1.0, help="standard deviation of the noise (%(default)s)")
+    noise.add_argument(
         "--interpolate",
         choices=("z", "class"),
         help="z: from seed to seed along the sphere, a row per class; class: from class to class, a row per seed",
     )
-    parser.add_argument("--steps", type=int, default=8, help="pictures from one end to the next (%(default)s)")
-    parser.add_argument("--out", type=Path, help="the PNG file; in the run's samples folder unless given")
-    parser.add_argument("--gif", action="store_true", help="also write an interpolation as an animation beside it")
+    noise.add_argument("--steps", type=int, default=8, help="pictures from one end to the next (%(default)s)")
+    noise.add_argument("--gif", action="store_true", help="also write an interpolation as an animation beside it")
+    pairs = parser.add_argument_group("runs that translate maps")
+    pairs.add_argument("--pairs", type=numbers, default=numbers("0-9"), help="validation pairs, one row each (0-9)")
+    pairs.add_argument("--data", help="the data set's root, if it is not where the run found it")
     given = parser.parse_args(arguments)
     if not given.truncation > 0:
         parser.error(f"--truncation: expected more than 0, got {given.truncation}")
@@ -41,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--gif: only an interpolation can be animated")
     try:
         path = sample(given)
-    except (RunError, ValueError, OSError) as error:
+    except (RunError, data.DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(path)
@@ -51,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
 def sample(given: argparse.Namespace) -> Path:
     """Write the sheet and return its path."""
     trained = load_generator(given.run, given.checkpoint)
+    if isinstance(trained.network, Translator):
+        return sample_translations(given, trained)
     known = len(trained.class_names)
     classes = given.classes if given.classes is not None else list(range(min(10, known)))
     if unknown := [label for label in classes if label >= known]:
@@ -73,6 +82,21 @@ def sample(given: argparse.Namespace) -> Path:
     if given.gif:
         frames = [enlarged(sheet(column, len(column))) for column in rows.transpose(0, 1)]
         write_gif(path.with_suffix(".gif"), frames)
+    return path
+
+
+def sample_translations(given: argparse.Namespace, trained: TrainedGenerator) -> Path:
+    """Write a sheet of map, translation and photograph, a row per pair, and return its path."""
+    for name in ("classes", "interpolate"):
+        if getattr(given, name) is not None:
+            raise ValueError(f"{name}: this run translates maps, it has neither classes nor noise")
+    options = trained.options
+    root, size = given.data or options.data, trained.network.image_shape[1]
+    pairs = data.load(options.dataset, root, split="validation", resolution=size)
+    if unknown := [pair for pair in given.pairs if pair >= len(pairs)]:
+        raise ValueError(f"pairs: expected numbers below {len(pairs)}, got {', '.join(map(str, unknown))}")
+    path = given.out or given.run / "samples" / f"pairs-{trained.iteration:08d}.png"
+    write_picture(path, sheet_of_translations(trained.network, *pairs.batch(given.pairs), "cpu"))
     return path
 
 

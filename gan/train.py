@@ -8,11 +8,9 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-import torch
-
 from . import data
 from .metrics.choice import choose_evaluation
-from .networks import PRESETS
+from .networks import ALL_PRESETS
 from .networks.sizes import parameter_counts
 from .options import Options, parser, resolve
 from .training import distributed
@@ -50,8 +48,9 @@ def train(options: Options) -> None:
             f"with {options.accumulate} parts each"
         )
     images = data.load(
-        options.dataset, options.data, fraction=options.data_fraction, seed=options.seed, resolution=image_size(options)
-    )
+        options.dataset, options.data, fraction=options.data_fraction, seed=options.seed,
+        resolution=ALL_PRESETS[options.preset].image_size,
+    )  # fmt: skip
     folder = RunFolder(Path(options.outdir)) if world.is_main else None
     try:
         log = folder.log if folder else (lambda line: None)
@@ -83,20 +82,14 @@ def _begin(folder: RunFolder, options: Options, images) -> None:
         if before.get("data", {}).get("train") != images.fingerprint:
             raise RunError(f"data: the training images are not those that the run in {folder.path} began with")
     else:
-        some = torch.arange(min(100, len(images)))
-        write_picture(folder.path / "samples" / "real.png", enlarged(sheet(images.batch(some)[0], 10)))
+        reals = images.pictures(range(min(100, len(images))))
+        write_picture(folder.path / "samples" / "real.png", enlarged(sheet(reals, 10)))
     folder.write_options(now)
-
-
-def image_size(options: Options) -> int:
-    """Height and width of the images that the preset's networks are for."""
-    table = PRESETS[options.preset].generator
-    return table.projection[1] * 2 ** sum(block.resample for block in table.blocks)
 
 
 def describe(options: Options) -> str:
     """All options, and the parameters of the four cells of the paper's ablation and of this run's players."""
-    group = PRESETS[options.preset].group
+    group = ALL_PRESETS[options.preset].group
     cells = [*product(("p1", group), repeat=2), (options.generator_group, options.discriminator_group)]
     lines = [json.dumps(asdict(options), indent=2), "parameters of the players by their groups:"]
     for players in dict.fromkeys(cells):

@@ -216,9 +216,9 @@ def test_maps_are_pairs_of_map_and_photograph(maps_root):
 def test_maps_are_cut_alike_and_reproducibly(maps_root):
     train = gan.data.load("maps", maps_root, resolution=64)
     indices = np.arange(12).repeat(20)
-    street, photo = train.batch(indices, torch.Generator().manual_seed(1))
-    again = train.batch(indices, torch.Generator().manual_seed(1))
-    assert torch.equal(street, again[0]) and torch.equal(photo, again[1])
+    places = train.draw_places(len(indices), torch.Generator().manual_seed(1))
+    assert torch.equal(places, train.draw_places(len(indices), torch.Generator().manual_seed(1)))
+    street, photo = train.batch(indices, places)
     both = torch.cat([street, photo], dim=3)
     seen = set()
     for index, cut in zip(indices, both.numpy(), strict=True):
@@ -236,13 +236,19 @@ def test_maps_are_cut_alike_and_reproducibly(maps_root):
 
 def test_maps_on_a_device_are_cut_the_same_way(maps_root):
     train = gan.data.load("maps", maps_root, resolution=64)
-    pairs, _ = train.resident("cpu").batch([3, 1])
-    for part, expected in zip(
-        train.cut(pairs, torch.Generator().manual_seed(0)),
-        train.batch([3, 1], torch.Generator().manual_seed(0)),
-        strict=True,
-    ):
-        assert torch.equal(part, expected)
+    for places in (None, torch.tensor([[0, 5, 1], [8, 2, 0]])):
+        for part, expected in zip(
+            train.resident("cpu").batch([3, 1], places), train.batch([3, 1], places), strict=True
+        ):
+            assert torch.equal(part, expected)
+
+
+def test_photographs_are_a_set_of_their_own(maps_root):
+    train = gan.data.load("maps", maps_root, resolution=64)
+    photographs = train.targets
+    assert photographs.images.shape == (12, 64, 64, 3) and np.shares_memory(photographs.images, train.images)
+    assert torch.equal(photographs.batch([3, 1])[0], train.batch([3, 1])[1])
+    assert photographs.fingerprint != train.fingerprint
 
 
 def test_maps_are_unpacked_from_their_tarball(maps_root):

@@ -8,28 +8,22 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
 
-from . import DATASETS, DEFAULT_ROOT, DataError, ImageSet, PairSet, load, prepare
+from ..training.pictures import sheet, write_picture
+from . import DATASETS, DEFAULT_ROOT, DataError, ImageSet, load, prepare
 from .anhir import PATCH
 
+COLUMNS, ROWS = 12, 10
 
-def sheet(images: ImageSet, rows: int = 10, columns: int = 12, seed: int = 0) -> np.ndarray:
-    """uint8 ``[rows * H, columns * W, C]``: real images drawn at random, one class per row as far as the rows go.
 
-    A pair is its map and its photograph side by side.
-    """
-    rng = np.random.default_rng(seed)
+def some_of_each_class(images: ImageSet) -> np.ndarray:
+    """Indices int64 ``[ROWS * COLUMNS]`` drawn at random, one class per row as far as the rows go."""
+    rng = np.random.default_rng(0)
     picked = []
-    for row in range(rows):
+    for row in range(ROWS):
         members = np.flatnonzero(images.labels == row % len(images.class_names))
-        picked.append(rng.choice(members, columns, replace=len(members) < columns))
-    batch = images.batch(np.concatenate(picked))
-    pixels = (torch.cat(batch, dim=2) if isinstance(images, PairSet) else batch[0]).numpy()
-    _, height, width, channels = pixels.shape
-    tiles = pixels.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return tiles.reshape(rows * height, columns * width, channels)
+        picked.append(rng.choice(members, COLUMNS, replace=len(members) < COLUMNS))
+    return np.concatenate(picked)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -77,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
             images = load(options.dataset, options.data, split=options.split, resolution=options.resolution)
             print(images.summary())
             options.out.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(sheet(images).squeeze()).save(options.out)
+            write_picture(options.out, sheet(images.pictures(some_of_each_class(images)), COLUMNS, border=0))
             print(f"reals: {options.out}")
     except (DataError, ValueError, OSError) as error:
         sys.exit(f"gan.data: {error}")

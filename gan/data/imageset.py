@@ -101,6 +101,15 @@ class ImageSet:
         indices = np.asarray(indices)
         return torch.from_numpy(self.images[indices]), torch.from_numpy(self.labels[indices])
 
+    @property
+    def targets(self) -> ImageSet:
+        """The images that a generator's are compared with: these."""
+        return self
+
+    def pictures(self, indices) -> torch.Tensor:
+        """uint8 ``[B, H, W, C]`` to look at."""
+        return self.batch(indices)[0]
+
     def resident(self, device: torch.device | str) -> ResidentImages:
         """A copy of the whole set on ``device``, still uint8, from which batches are taken without the host."""
         images = torch.empty(self.images.shape, dtype=torch.uint8, device=device)
@@ -134,7 +143,7 @@ class ImageSet:
 
     def summary(self) -> str:
         """Name, sizes, class counts and notes, for the log."""
-        size = f"{self.resolution}x{self.images.shape[2]}x{self.channels}"
+        size = f"{self.resolution}x{self.resolution}x{self.channels}"
         head = f"{self.name} ({self.split}): {len(self)} images {size}, {len(self.class_names)} classes"
         counts = ", ".join(f"{name} {count}" for name, count in self.class_counts.items())
         return "\n".join([f"{head}, {self.fingerprint}", f"  {counts}", *(f"  {note}" for note in self.notes)])

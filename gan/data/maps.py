@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from .download import obtain
 from .errors import DataError
-from .imageset import ImageSet
+from .imageset import ImageSet, ResidentImages
 from .pixels import decode, is_image
 from .store import Source
 
@@ -41,30 +42,62 @@ class PairSet(ImageSet):
     def channels(self) -> int:
         return 3
 
-    def batch(self, indices, generator: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps and photographs, uint8 ``[B, resolution, resolution, 3]`` each; ``generator`` as in :meth:`cut`."""
-        return self.cut(super().batch(indices)[0], generator)
+    @property
+    def targets(self) -> ImageSet:
+        """The photographs alone, cut centrally, as images of one class; nothing is copied."""
+        images = cut(self.images, self.resolution)[1]
+        fingerprint = hashlib.blake2b(f"photographs {self.fingerprint}".encode(), digest_size=16).hexdigest()
+        return ImageSet(self.name, self.split, images, self.labels, self.class_names, fingerprint)
 
-    def cut(self, pairs: torch.Tensor, generator: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps and photographs of ``pairs``, uint8 ``[B, S, S, 6]`` on any device.
+    def batch(self, indices, places: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps and photographs, uint8 ``[B, resolution, resolution, 3]`` each, cut at ``places`` or centrally."""
+        return cut(super().batch(indices)[0], self.resolution, places)
 
-        With a ``generator`` (on the CPU) each pair is cut at a random place and mirrored with probability 1/2, as Isola
-        et al. train; without one it is the central cut.
+    def pictures(self, indices) -> torch.Tensor:
+        """uint8 ``[B, H, 2 W, 3]`` to look at: map and photograph side by side."""
+        return torch.cat(self.batch(indices), dim=2)
+
+    def resident(self, device: torch.device | str) -> ResidentPairs:
+        """A copy of all pairs on ``device``, from which batches are taken without the host."""
+        return ResidentPairs(super().resident(device), self.resolution)
+
+    def draw_places(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Where to cut ``count`` pairs as Isola et al. train: anywhere, and mirrored with probability 1/2.
+
+        Returns:
+            int64 ``[count, 3]`` on the CPU: top, left, and 1 for mirrored.
         """
-        size = self.resolution
-        slack = pairs.shape[1] - size
-        if generator is None:
-            places = [(slack // 2, slack // 2, 0)] * len(pairs)
-        else:
-            places = [
-                [int(torch.randint(high, (), generator=generator)) for high in (slack + 1, slack + 1, 2)] for _ in pairs
-            ]
-        windows = [
+        slack = self.images.shape[1] - self.resolution
+        ranges = (slack + 1, slack + 1, 2)
+        return torch.stack([torch.randint(high, (count,), generator=generator) for high in ranges], dim=1)
+
+
+@dataclass(frozen=True)
+class ResidentPairs:
+    """All pairs of a :class:`PairSet` on one device."""
+
+    stored: ResidentImages
+    resolution: int
+
+    def batch(self, indices, places: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same as :meth:`PairSet.batch`, on this device."""
+        return cut(self.stored.batch(indices)[0], self.resolution, places)
+
+
+def cut(pairs, size: int, places: torch.Tensor | None = None):
+    """Maps and photographs ``[B, size, size, 3]`` of ``pairs`` ``[B, S, S, 6]``, arrays or tensors.
+
+    ``places`` are those of :meth:`PairSet.draw_places`. Without them every pair is cut centrally and nothing is copied.
+    """
+    if places is None:
+        start = (pairs.shape[1] - size) // 2
+        window = pairs[:, start : start + size, start : start + size]
+    else:
+        window = torch.stack([
             pair[top : top + size, left : left + size].flip(1) if mirror else pair[top : top + size, left : left + size]
-            for pair, (top, left, mirror) in zip(pairs, places, strict=True)
-        ]
-        cut = torch.stack(windows)
-        return cut[..., :3], cut[..., 3:]
+            for pair, (top, left, mirror) in zip(pairs, places.tolist(), strict=True)
+        ])  # fmt: skip
+    return window[..., :3], window[..., 3:]
 
 
 def source(root: Path, split: str, resolution: int) -> Source:

@@ -11,6 +11,7 @@ from ..training.distributed import World, broadcast_bytes
 from .distances import FEW_IMAGES
 from .evaluation import Evaluation
 from .extractors import Extractor, inception_extractor, planar_extractor
+from .translation import TranslationEvaluation
 from .weights import official_inception
 
 #: data sets that are compared by the features of a p4-CNN -> the images that it is trained on, and its epochs if it is
@@ -18,13 +19,15 @@ from .weights import official_inception
 PLANAR = {"digits": ("digits", 5), "rotmnist": ("rotmnist", 5), "rotmnist60k": ("rotmnist", 5)}
 
 
-def choose_evaluation(options: Options, train, world: World, log) -> Evaluation | None:
-    """The Frechet distance as the papers take it for this data set, or None if the options ask for none."""
+def choose_evaluation(options: Options, train, world: World, log) -> Evaluation | TranslationEvaluation | None:
+    """The distance that the papers take for this data set, Frechet or kernel, or None if the options ask for none."""
     if options.eval_every == 0:
         return None
     real = data.load(options.dataset, options.data, split="validation", resolution=train.resolution)
     extractor = choose_extractor(options, world, log)
     samples = options.eval_samples or len(real)
+    if isinstance(real, data.PairSet):
+        return TranslationEvaluation(real, extractor, samples=samples, world=world)
     if min(samples, len(real)) < FEW_IMAGES:
         log(f"warning: {samples} generated and {len(real)} real images are few for a Frechet distance")
     return Evaluation(real, extractor, samples=samples, seed=options.seed, world=world)

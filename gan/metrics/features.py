@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 from tqdm import tqdm
 
 from ..caching import cache_folder
-from ..data import to_uint8
+from ..data import to_tensor, to_uint8
 from ..files import write_atomically
 from ..noise import draw_noise
 from ..training.distributed import World, any_rank, gather_rows
@@ -54,6 +54,27 @@ def features_of_generator(
         return extractor(to_uint8(generator(z, some, elements=elements)))
 
     return _in_batches(batch_features, len(labels), world, "generated images" if progress else None)
+
+
+def features_of_translator(
+    translator, pairs, samples: int, extractor: Extractor, world: World, *, progress: bool = False
+) -> torch.Tensor:
+    """Features float64 ``[samples, F]`` of the translations of the first maps of a ``PairSet``, quantised to bytes.
+
+    Args:
+        translator: on ``world.device``.
+
+    Raises:
+        ValueError: if there are fewer pairs than samples.
+    """
+    if samples > len(pairs):
+        raise ValueError(f"samples: expected at most the {len(pairs)} pairs, got {samples}")
+
+    def batch_features(start):
+        maps, _ = pairs.batch(range(start, min(start + BATCH_SIZE, samples)))
+        return extractor(to_uint8(translator.translate(to_tensor(maps.to(world.device)))))
+
+    return _in_batches(batch_features, samples, world, "translations" if progress else None)
 
 
 def _in_batches(batch_features, total: int, world: World, title: str | None) -> torch.Tensor:

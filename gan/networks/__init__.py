@@ -5,9 +5,10 @@ from .discriminator import Discriminator
 from .generator import SYMMETRIES, Generator
 from .pix2pix import PatchDiscriminator, Translator
 from .sizes import count_parameters, parameter_counts
-from .tables import PAIR_PRESETS, PRESETS
+from .tables import ALL_PRESETS, PAIR_PRESETS, PRESETS
 
 __all__ = [
+    "ALL_PRESETS",
     "PAIR_PRESETS",
     "PRESETS",
     "SYMMETRIES",

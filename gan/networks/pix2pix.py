@@ -2,9 +2,14 @@
 
 Two departures from the printed tables. The innermost map is 1 x 1, so at batch 1 there is nothing to normalise over:
 that block has no norm, as in Isola et al. And the discriminator ends in logits, not in tanh, for a cross-entropy.
+
+The norms take the moments of the batch at hand in evaluation too. At batch 1, at which these networks are trained, they
+are instance norms; translate images one at a time, then.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,6 +19,8 @@ import gcnn_kernels as gk
 from .blocks import Downsample, Upsample, conv
 from .tables import PatchTable, TranslatorTable
 
+BatchNorm = partial(gk.nn.GroupBatchNorm2d, activation="leaky_relu", track_running_stats=False)
+
 
 class DownBlock(nn.Sequential):
     """3 x 3 convolution, average pooling, batch norm, LeakyReLU."""
@@ -22,7 +29,7 @@ class DownBlock(nn.Sequential):
         super().__init__(
             conv(cin, cout, 3, group, lift=lift, bias=not norm),
             Downsample("average") if resample else nn.Identity(),
-            gk.nn.GroupBatchNorm2d(cout, activation="leaky_relu") if norm else nn.LeakyReLU(0.2),
+            BatchNorm(cout) if norm else nn.LeakyReLU(0.2),
         )
 
 
@@ -30,7 +37,7 @@ class UpBlock(nn.Sequential):
     """Upsampling, 3 x 3 convolution, batch norm, LeakyReLU."""
 
     def __init__(self, cin, cout, group):
-        super().__init__(Upsample(), conv(cin, cout, 3, group), gk.nn.GroupBatchNorm2d(cout, activation="leaky_relu"))
+        super().__init__(Upsample(), conv(cin, cout, 3, group), BatchNorm(cout))
 
 
 class Translator(nn.Module):
@@ -66,6 +73,11 @@ class Translator(nn.Module):
         for block in self.up:
             x = torch.cat([block(x), maps.pop()], dim=1)
         return torch.tanh(self.pool(self.to_image(x)))
+
+    @torch.no_grad()
+    def translate(self, images: torch.Tensor) -> torch.Tensor:
+        """As :meth:`forward`, one image at a time, so that each is normalised by its own moments (Isola et al. 3.3)."""
+        return torch.cat([self(image.unsqueeze(0)) for image in images])
 
 
 class PatchDiscriminator(nn.Module):

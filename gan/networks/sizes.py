@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .build import build_discriminator, build_generator, build_patch_discriminator, build_translator
-from .tables import PAIR_PRESETS, PRESETS
+from .tables import ALL_PRESETS, PAIR_PRESETS
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -30,7 +30,7 @@ def ablation_table(**options) -> str:
         "| preset | group | G: CNN | G: G-CNN | D: CNN | D: G-CNN | CNN/CNN | CNN/G-CNN | G-CNN/CNN | G-CNN/G-CNN |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for name, preset in (PRESETS | PAIR_PRESETS).items():
+    for name, preset in ALL_PRESETS.items():
         g_cnn, d_cnn = parameter_counts(name, "p1", "p1", **options)
         g_gcnn, d_gcnn = parameter_counts(name, preset.group, preset.group, **options)
         counts = [g_cnn, g_gcnn, d_cnn, d_gcnn, *(g + d for g in (g_cnn, g_gcnn) for d in (d_cnn, d_gcnn))]

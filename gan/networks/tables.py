@@ -60,6 +60,11 @@ class Preset:
     discriminator: DiscriminatorTable
     init: str = "orthogonal"
 
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images."""
+        return self.generator.projection[1] * 2 ** sum(block.resample for block in self.generator.blocks)
+
 
 @dataclass(frozen=True)
 class TranslatorTable:
@@ -82,6 +87,11 @@ class PairPreset:
     channels: int
     translator: TranslatorTable
     discriminator: PatchTable
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images."""
+        return 2 ** len(self.translator.down)
 
 
 def _blocks(*widths: int) -> tuple[Block, ...]:
@@ -173,3 +183,5 @@ PAIR_PRESETS = {
         discriminator=PatchTable((*_blocks(64, 128, 256), Block(512, resample=False))),
     )
 }  # fmt: skip
+
+ALL_PRESETS = PRESETS | PAIR_PRESETS

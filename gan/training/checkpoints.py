@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """The checkpoints of one run: the newest two and the best one by FID are kept."""
+    """The checkpoints of one run: the newest two and the best one by distance are kept."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -48,7 +48,7 @@ class CheckpointFolder:
         Args:
             iteration: generator updates done.
             tensors: any tensors; they are copied to the CPU.
-            record: anything JSON can hold; "fid", if not None, ranks the checkpoints.
+            record: anything JSON can hold; "distance", if not None, ranks the checkpoints.
 
         Raises:
             OSError: if the files cannot be written, for example on a full disk; earlier checkpoints are untouched.
@@ -92,9 +92,9 @@ class CheckpointFolder:
         return found
 
     def best(self) -> Path | None:
-        """The file of the checkpoint with the lowest FID, or None if none has been evaluated."""
-        ranked = {path: _fid(path) for path in self._files()}
-        ranked = {path: fid for path, fid in ranked.items() if fid is not None}
+        """The file of the checkpoint with the lowest distance, or None if none has been evaluated."""
+        ranked = {path: _distance(path) for path in self._files()}
+        ranked = {path: distance for path, distance in ranked.items() if distance is not None}
         return min(ranked, key=ranked.get, default=None)
 
     def _files(self) -> list[Path]:
@@ -131,8 +131,8 @@ def read(path: Path) -> Checkpoint:
         raise CorruptCheckpoint(f"checkpoint {path}: {error}") from error
 
 
-def _fid(path: Path) -> float | None:
+def _distance(path: Path) -> float | None:
     try:
-        return json.loads(path.with_suffix(".json").read_text()).get("fid")
+        return json.loads(path.with_suffix(".json").read_text()).get("distance")
     except (OSError, ValueError):
         return None

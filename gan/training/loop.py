@@ -11,25 +11,19 @@ import time
 import torch
 from safetensors.torch import load, save
 
-from ..data import to_uint8
 from ..metrics.evaluation import Evaluation
-from ..metrics.statistics import BATCHES, estimate_moments
-from ..noise import draw_noise
-from ..objectives import consistency_warning
+from ..networks import PAIR_PRESETS
 from ..options import Options
 from .checkpoints import CorruptCheckpoint
 from .distributed import World, any_rank, broadcast_bytes, mean_over_ranks
-from .pictures import enlarged, sheet, write_curves, write_picture
+from .pictures import enlarged, write_curves, write_picture
 from .players import Players
-from .randomness import DataOrder, derived_seed
-from .randomness import generator as random_generator
+from .randomness import derived_seed
 from .run_folder import RunError, RunFolder
-from .updates import Batch, Updates
+from .synthesis import Synthesis
+from .translation import Translation
 
 ALONE_ON_CPU = World(0, 1, torch.device("cpu"))
-
-#: of a sheet of samples: images per class, and classes at most
-COLUMNS, ROWS = 10, 10
 
 
 class Stopped(Exception):
@@ -45,8 +39,8 @@ class Training:
 
     Args:
         options: of the run.
-        train: the ``ImageSet`` to learn from.
-        evaluation: None for a run without Frechet distances.
+        train: the ``ImageSet`` to learn from; a ``PairSet`` for presets of pairs.
+        evaluation: None for a run that is not evaluated.
         folder: the run's, on rank 0; None on the others.
         world: the ranks.
     """
@@ -54,11 +48,8 @@ class Training:
     def __init__(self, options: Options, train, evaluation: Evaluation | None, folder: RunFolder | None, world: World):
         self.options, self.train, self.evaluation, self.folder, self.world = options, train, evaluation, folder, world
         self.players = Players(options, len(train.class_names), train.channels, world)
-        self.updates = Updates(options, self.players, world)
-        self.images = _on_device(train, world.device)
-        self.labels = torch.from_numpy(train.labels)
-        self.order = DataOrder(len(train), options.batch_size, options.seed)
-        self.share = world.share(options.batch_size, options.accumulate)
+        task = Translation if options.preset in PAIR_PRESETS else Synthesis
+        self.task = task(options, train, self.players, world)
         self.iteration = 0
         self.best: float | None = None
         self.real_distance: float | None = None
@@ -68,10 +59,8 @@ class Training:
         self._unreported: list[torch.Tensor] = []
         self._moments_of: int | None = None
         self._stop_signal: int | None = None
-        if options.augment == "bcr":
-            warning = consistency_warning(self.players.discriminator, self.updates.action.point_group.name)
-            if warning:
-                self.log(f"warning: {warning}")
+        for warning in self.task.warnings():
+            self.log(f"warning: {warning}")
 
     def resume(self) -> None:
         """Continue from the newest usable checkpoint, if any. Raises RunError if there are only unusable ones."""
@@ -88,7 +77,7 @@ class Training:
             return
         tensors = load(broadcast_bytes(save(found.tensors) if found else b""))
         self.players.restore(tensors, record["scalers"])
-        self.iteration, self.best = record["iteration"], record["best_fid"]
+        self.iteration, self.best = record["iteration"], record["best_distance"]
         if self.folder:
             self.last_checkpoint = str(found.path)
             self.folder.forget_metrics_after(self.iteration)
@@ -134,10 +123,10 @@ class Training:
                 remaining = (now - start) / (self.iteration - first) * (options.iterations - self.iteration)
                 self._report(now - reported, remaining)
                 reported = now
-            fid = self._observe(evaluate=evaluate, sample=sample)
+            distance = self._observe(evaluate=evaluate, sample=sample)
             stop = self._stopping(ask_others=report)
-            if save or fid is not None or stop is not None:
-                self._save(fid)
+            if save or distance is not None or stop is not None:
+                self._save(distance)
             if stop is not None and self.iteration < options.iterations:
                 self.log(f"saved {self.last_checkpoint}; run the same command again to go on")
                 raise Stopped(stop)
@@ -148,30 +137,17 @@ class Training:
 
     def _iterate(self) -> torch.Tensor:
         """All updates of one iteration. Returns the losses, one tensor on the device."""
-        options, iteration = self.options, self.iteration
+        options, iteration, task = self.options, self.iteration, self.task
         torch.manual_seed(derived_seed(options.seed, "anything else", self.world.rank, iteration))
-        first = iteration * (options.d_updates + 1)
+        first, last = (i * task.batches_per_iteration for i in (iteration, iteration + 1))
         losses = [
-            self.updates.discriminator(self._batch(first + update), iteration * options.d_updates + update)
+            task.updates.discriminator(task.batch(first + update), iteration * options.d_updates + update)
             for update in range(options.d_updates)
         ]
-        last = self.updates.generator(self._batch(first + options.d_updates), iteration + 1)
-        means = {name: sum(some[name] for some in losses) / len(losses) for name in losses[0]}
-        self.loss_names = tuple(means | last)
-        return torch.stack([value.float() for value in (means | last).values()])
-
-    def _batch(self, number: int) -> Batch:
-        """This rank's part of a batch; everything random in it is drawn for the whole batch."""
-        seed, size, mine, device = self.options.seed, self.options.batch_size, self.share, self.world.device
-        pixels, labels = self.images.batch(self.order[number][mine])
-        noise = draw_noise(self.players.generator, size, random_generator(seed, "noise", number))
-        shares = torch.rand(size, generator=random_generator(seed, "shares", number))
-        order = self.updates.action.point_group.order
-        moves = torch.randint(order, (2, size), generator=random_generator(seed, "moves", number))
-        return Batch(
-            pixels.to(device), labels.to(device), noise.part(mine, device), shares[mine].to(device),
-            moves[:, mine].to(device),
-        )  # fmt: skip
+        of_generator = task.updates.generator(task.batch(last - 1), iteration + 1)
+        means = {name: sum(some[name] for some in losses) / len(losses) for name in losses[0]} | of_generator
+        self.loss_names = tuple(means)
+        return torch.stack([value.float() for value in means.values()])
 
     def _check_losses(self) -> None:
         """Fetch the losses from the device; raise RunError at the first that is not finite."""
@@ -190,7 +166,7 @@ class Training:
         count = len(self._unreported)
         means = dict(zip(self.loss_names, torch.stack(self._unreported).mean(0).tolist(), strict=True))
         self._unreported.clear()
-        speed = count * self.options.batch_size * (self.options.d_updates + 1) / max(seconds, 1e-9)
+        speed = count * self.options.batch_size * self.task.batches_per_iteration / max(seconds, 1e-9)
         losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         self.log(
             f"iteration {self.iteration}/{self.options.iterations}  {losses}  {speed:.0f} images/s  "
@@ -199,45 +175,34 @@ class Training:
         self._record({**means, "images_per_second": speed})
 
     def _observe(self, *, evaluate: bool, sample: bool) -> float | None:
-        """Evaluate the averaged generator and draw its sheet of samples. Returns the Frechet distance, if evaluated."""
+        """Evaluate the averaged generator and draw its sheet of samples. Returns the distance, if evaluated."""
         evaluate = evaluate and self.evaluation is not None
         if not (evaluate or sample):
             return None
         self._estimate_moments()
-        fid = None
+        distance = None
         if evaluate:
             start = time.monotonic()
-            fid = self.evaluation.distance(self.players.average.network)
-            self.best = fid if self.best is None else min(self.best, fid)
-            self._record({self.evaluation.name: fid})
+            distance = self.evaluation.distance(self.players.average.network)
+            self.best = distance if self.best is None else min(self.best, distance)
+            self._record({self.evaluation.name: distance})
             self.log(
-                f"iteration {self.iteration}  {self.evaluation.name} {fid:.4f}  best {self.best:.4f}  "
+                f"iteration {self.iteration}  {self.evaluation.name} {distance:.4f}  best {self.best:.4f}  "
                 f"({time.monotonic() - start:.0f} s)"
             )
         if self.folder:
             if sample:
-                write_picture(self.folder.sample_file(self.iteration), enlarged(self._samples()))
+                write_picture(self.folder.sample_file(self.iteration), enlarged(self.task.samples()))
             write_curves(self.folder.path / "curves.png", self.folder.read_metrics(), real_distance=self.real_distance)
-        return fid
+        return distance
 
     def _estimate_moments(self) -> None:
         if self._moments_of == self.iteration:
             return
         self._moments_of = self.iteration
-        average = self.players.average.network
-        estimate_moments(average, self.labels, self.options.batch_size, self.options.seed, self.world)
+        self.task.estimate_moments()
 
-    @torch.no_grad()
-    def _samples(self):
-        """One row per class, one column per noise vector."""
-        generator = self.players.average.network
-        rows = min(ROWS, len(self.train.class_names))
-        noise = draw_noise(generator, COLUMNS, random_generator(self.options.seed, "samples"))
-        z, elements = noise.part(torch.arange(rows * COLUMNS) % COLUMNS, self.world.device)
-        labels = torch.arange(rows, device=self.world.device).repeat_interleave(COLUMNS)
-        return sheet(to_uint8(generator(z, labels, elements=elements)), COLUMNS)
-
-    def _save(self, fid: float | None) -> None:
+    def _save(self, distance: float | None) -> None:
         self._estimate_moments()
         if not self.folder:
             return
@@ -247,8 +212,9 @@ class Training:
                 f"iteration {self.iteration}: {broken} is not finite; last good checkpoint: {self.last_checkpoint}"
             )
         record = {
-            "fid": fid, "best_fid": self.best, "metric": self.evaluation.name if self.evaluation else None,
-            "scalers": self.players.scaler_states(), "moments": {"batches": BATCHES, "seed": self.options.seed},
+            "distance": distance, "best_distance": self.best,
+            "metric": self.evaluation.name if self.evaluation else None,
+            "scalers": self.players.scaler_states(), "moments": self.task.moments,
         }  # fmt: skip
         self.last_checkpoint = str(self.folder.checkpoints.save(self.iteration, self.players.tensors(), record))
 
@@ -282,13 +248,6 @@ class Training:
     def _record(self, values: dict) -> None:
         if self.folder:
             self.folder.append_metrics({"iteration": self.iteration, **values})
-
-
-def _on_device(images, device):
-    """The images on the GPU if they take no more than a quarter of its free memory, else where they are."""
-    if device.type == "cpu" or images.images.nbytes > torch.cuda.mem_get_info(device)[0] / 4:
-        return images
-    return images.resident(device)
 
 
 def _memory(device: torch.device) -> int:

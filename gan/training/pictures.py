@@ -46,10 +46,10 @@ def write_gif(path: Path, frames: list[Image.Image]) -> None:
 
 
 def write_curves(path: Path, records: list[dict], *, real_distance: float | None = None) -> None:
-    """Draw the Frechet distance and the losses over the generator's updates.
+    """Draw the distance to the validation images and the losses over the generator's updates.
 
     Args:
-        records: lines of metrics.jsonl: the keys that begin with "fid-" and the losses are drawn.
+        records: lines of metrics.jsonl: the keys that begin with "fid-" or "kid-" and the losses are drawn.
         real_distance: the distance of the training images to the evaluation images, drawn as a dotted line.
     """
     import matplotlib
@@ -58,7 +58,7 @@ def write_curves(path: Path, records: list[dict], *, real_distance: float | None
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    distances = sorted({key for record in records for key in record if key.startswith("fid-")})
+    distances = sorted({key for record in records for key in record if key.startswith(("fid-", "kid-"))})
     for key in distances:
         left.plot(*_series(records, key), marker=".", label=key)
     if distances:
@@ -66,10 +66,12 @@ def write_curves(path: Path, records: list[dict], *, real_distance: float | None
         if real_distance is not None and real_distance > 0:
             left.axhline(real_distance, linestyle=":", color="black", label="training images")
         left.legend()
-    for key in ("loss_d", "loss_g", "penalty"):
-        right.plot(*_series(records, key), label=key, linewidth=0.8)
-    right.legend()
-    for axes, title in ((left, "Frechet distance"), (right, "losses")):
+    for key in ("loss_d", "loss_g", "penalty", "l1"):
+        if any(key in record for record in records):
+            right.plot(*_series(records, key), label=key, linewidth=0.8)
+    if right.lines:
+        right.legend()
+    for axes, title in ((left, "distance to the validation images"), (right, "losses")):
         axes.set_title(title)
         axes.set_xlabel("generator updates")
         axes.grid(alpha=0.3)

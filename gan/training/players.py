@@ -5,9 +5,36 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..networks import build_discriminator, build_generator
+from ..networks import (
+    PAIR_PRESETS,
+    build_discriminator,
+    build_generator,
+    build_patch_discriminator,
+    build_translator,
+)
 from ..options import Options
 from .distributed import World, broadcast
+
+
+def new_generator(options: Options, classes: int, image_channels: int, sync: bool = False) -> nn.Module:
+    """The generator of a run, or its translator if the run is of pairs of images; weights are random."""
+    shape = {"width": options.width, "image_channels": image_channels, "sync": sync}
+    if options.preset in PAIR_PRESETS:
+        return build_translator(options.preset, options.generator_group, **shape)
+    return build_generator(
+        options.preset, options.generator_group, classes=classes, symmetry=options.generator_symmetry, **shape
+    )
+
+
+def new_discriminator(options: Options, classes: int, image_channels: int, sync: bool = False) -> nn.Module:
+    """The discriminator of a run; weights are random."""
+    shape = {"width": options.width, "image_channels": image_channels, "sync": sync}
+    if options.preset in PAIR_PRESETS:
+        return build_patch_discriminator(options.preset, options.discriminator_group, **shape)
+    return build_discriminator(
+        options.preset, options.discriminator_group, classes=classes,
+        auxiliary_rotations=options.augment == "rotations", **shape,
+    )  # fmt: skip
 
 
 class Average:
@@ -41,13 +68,10 @@ class Players:
 
     def __init__(self, options: Options, classes: int, image_channels: int, world: World):
         torch.manual_seed(options.seed)
-        shape = {"width": options.width, "classes": classes, "image_channels": image_channels, "sync": world.size > 1}
-        generator_options = {"symmetry": options.generator_symmetry, **shape}
-        self.generator = build_generator(options.preset, options.generator_group, **generator_options)
-        self.discriminator = build_discriminator(
-            options.preset, options.discriminator_group, auxiliary_rotations=options.augment == "rotations", **shape
-        )
-        average = build_generator(options.preset, options.generator_group, **generator_options)
+        shape = {"classes": classes, "image_channels": image_channels, "sync": world.size > 1}
+        self.generator = new_generator(options, **shape)
+        self.discriminator = new_discriminator(options, **shape)
+        average = new_generator(options, **shape)
         average.load_state_dict(self.generator.state_dict())
         for network in (self.generator, self.discriminator, average):
             network.to(world.device)

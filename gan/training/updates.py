@@ -1,8 +1,7 @@
-"""One update of each player."""
+"""One update of each player of a GAN that makes images from noise and a class."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,8 @@ from ..noise import Noise
 from ..objectives import auxiliary_rotations, build_loss, consistency, lipschitz, r1, wgan_gp
 from ..options import Options
 from ..symmetry import GroupAction
-from .distributed import World, average_gradients
+from .distributed import World
+from .optimization import Optimization
 from .players import Players
 
 #: losses of the generator that look at the logits of real images
@@ -21,7 +21,6 @@ RELATIVISTIC = {"ragan"}
 INTERPOLATE_PENALTIES = {"wgan": wgan_gp, "alpha": lipschitz}
 #: of the guess by how many quarter turns an image was moved, in each player's loss (Chen et al. 2019)
 ROTATION_WEIGHTS = {"discriminator": 1.0, "generator": 0.2}
-AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Batch(NamedTuple):
@@ -40,19 +39,21 @@ class Batch(NamedTuple):
     shares: torch.Tensor
     moves: torch.Tensor
 
+    @property
+    def size(self) -> int:
+        return len(self.labels)
 
-class Updates:
-    """How the players learn from a batch.
+    def part(self, which: slice) -> Batch:
+        noise = self.noise.part(which, self.labels.device)
+        return Batch(self.pixels[which], self.labels[which], noise, self.shares[which], self.moves[:, which])
 
-    With ``options.accumulate`` above 1 a rank's part of the batch is cut again; batch norm and the means of the
-    relativistic loss are then those of a part, over all ranks.
-    """
+
+class Updates(Optimization):
+    """How the players learn from a batch."""
 
     def __init__(self, options: Options, players: Players, world: World):
-        self.options, self.players, self.world = options, players, world
+        super().__init__(options, players, world)
         self.loss = build_loss(options.loss, options.alpha)
-        compiled = torch.compile if options.compile else (lambda network: network)
-        self.generate, self.judge = compiled(players.generator), compiled(players.discriminator)
         group = "p4" if options.augment == "rotations" else PRESETS[options.preset].group
         self.action = GroupAction(group, players.generator.image_shape[1]).to(world.device)
 
@@ -62,8 +63,7 @@ class Updates:
         Returns:
             "loss_d" and "penalty", detached scalars.
         """
-        self.players.generator.train().requires_grad_(False)
-        self.players.discriminator.train().requires_grad_(True)
+        self._train("discriminator")
         losses = {}
         for part in self._parts(batch):
             real, y = self._real(part), part.labels
@@ -99,8 +99,7 @@ class Updates:
         Returns:
             "loss_g", a detached scalar.
         """
-        self.players.generator.train().requires_grad_(True)
-        self.players.discriminator.train().requires_grad_(False)
+        self._train("generator")
         losses = {}
         for part in self._parts(batch):
             with self._autocast():
@@ -145,28 +144,3 @@ class Updates:
         penalty = INTERPOLATE_PENALTIES[self.options.loss]
         with self._autocast(penalty=True):
             return penalty(self.players.discriminator, real, fake, labels, self.options.gradient_penalty, shares)
-
-    def _autocast(self, penalty: bool = False):
-        enabled = self.options.amp != "off" and not (penalty and self.options.amp == "fp16")
-        return torch.autocast(self.world.device.type, AMP_DTYPES.get(self.options.amp), enabled=enabled)
-
-    def _parts(self, batch: Batch) -> Iterator[Batch]:
-        step = len(batch.labels) // self.options.accumulate
-        for start in range(0, len(batch.labels), step):
-            part = slice(start, start + step)
-            noise = batch.noise.part(part, self.world.device)
-            yield Batch(batch.pixels[part], batch.labels[part], noise, batch.shares[part], batch.moves[:, part])
-
-    def _backward(self, player: str, loss: torch.Tensor) -> None:
-        self.players.scalers[player].scale(loss / self.options.accumulate).backward()
-
-    def _step(self, player: str) -> None:
-        optimizer, scaler = self.players.optimizers[player], self.players.scalers[player]
-        average_gradients(self.players.networks[player].parameters())
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-
-    def _add(self, losses: dict[str, torch.Tensor], **values: torch.Tensor) -> None:
-        for name, value in values.items():
-            losses[name] = losses.get(name, 0) + value.detach() / self.options.accumulate

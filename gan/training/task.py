@@ -1,0 +1,57 @@
+"""What a run learns, as the training loop sees it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from PIL import Image
+
+from ..options import Options
+from .distributed import World
+from .optimization import AnyBatch, Optimization
+from .players import Players
+from .randomness import DataOrder
+
+
+class Task(ABC):
+    """The batches, updates and sample sheets of one kind of GAN.
+
+    Attributes:
+        updates: of both players, with ``discriminator(batch, updates done)`` and ``generator(batch, iteration)``.
+        batches_per_iteration: how many batches of images an iteration takes.
+        moments: JSON-able; how :meth:`estimate_moments` estimates them, None if the networks have none.
+    """
+
+    updates: Optimization
+    batches_per_iteration: int
+    moments: dict | None = None
+
+    def __init__(self, options: Options, train, players: Players, world: World):
+        self.options, self.train, self.players, self.world = options, train, players, world
+        self.images = _on_device(train, world.device)
+        self.order = DataOrder(len(train), options.batch_size, options.seed)
+        self.share = world.share(options.batch_size, options.accumulate)
+
+    @abstractmethod
+    def batch(self, number: int) -> AnyBatch:
+        """This rank's part of a batch; everything random in it is drawn for the whole batch."""
+
+    @abstractmethod
+    def samples(self) -> Image.Image:
+        """A sheet of what the averaged generator makes."""
+
+    @abstractmethod
+    def estimate_moments(self) -> None:
+        """Give the averaged generator's batch norms the moments of its present weights."""
+
+    def warnings(self) -> list[str]:
+        """What the user should know about these options."""
+        return []
+
+
+def _on_device(images, device: torch.device):
+    """The images on the GPU if they take no more than a quarter of its free memory, else where they are."""
+    if device.type == "cpu" or images.images.nbytes > torch.cuda.mem_get_info(device)[0] / 4:
+        return images
+    return images.resident(device)
