@@ -12,9 +12,11 @@ import sys
 from pathlib import Path
 
 from . import data
-from .classifiers import planar, se2, sweep
-from .classifiers.store import store, train_new
+from .classifiers import fine_tuning, planar, se2, sweep
+from .classifiers.inception import INCEPTION
+from .classifiers.store import describe, store, train_new
 from .classifiers.training import EPOCHS
+from .metrics.weights import official_inception
 from .training import distributed
 
 DATASETS = tuple(name for name in data.DATASETS if name != "maps")
@@ -28,11 +30,17 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--data", type=Path, help="the folder that the data set's own loader takes as its root")
     result.add_argument("--resolution", type=int, help="height and width of the images (default: the data set's)")
     result.add_argument(
-        "--model", default="p4cnn", choices=(*planar.MODELS, "se2cnn"),
-        help="Cohen & Welling (2016), section 8.1; se2cnn: in the shape of Bekkers, Lafarge et al. (2018)",
+        "--model", default="p4cnn", choices=(*planar.MODELS, "se2cnn", INCEPTION),
+        help="Cohen & Welling (2016), section 8.1; se2cnn: in the shape of Bekkers, Lafarge et al. (2018); "
+        "inception: fine-tuned for the metrics of anhir and lysto",
     )  # fmt: skip
     result.add_argument("--orientations", type=int, choices=tuple(se2.ORIENTATIONS), help="of se2cnn (default: 8)")
-    result.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the training images (%(default)s)")
+    result.add_argument(
+        "--inception-weights", type=Path, help="what inception begins with (default: the official ones)"
+    )
+    result.add_argument(
+        "--epochs", type=int, help=f"passes over the training images ({EPOCHS}; inception: {fine_tuning.EPOCHS})"
+    )
     result.add_argument("--data-fraction", type=float, default=1.0, help="part of the training images, by the seed")
     result.add_argument("--augment", action="store_true", help="turn the training images by uniform random angles")
     result.add_argument(
@@ -53,18 +61,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options) -> int:
+    if options.epochs is None:
+        options.epochs = fine_tuning.EPOCHS if options.model == INCEPTION else EPOCHS
     if options.epochs < 1:
         raise ValueError(f"epochs: expected at least 1, got {options.epochs}")
     if min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
         raise ValueError(f"seeds: expected different numbers from 0 on, got {options.seeds}")
     if options.orientations and options.model != "se2cnn":
         raise ValueError(f"orientations: only se2cnn has them, not {options.model}")
+    if options.inception_weights and options.model != INCEPTION:
+        raise ValueError(f"inception_weights: {options.model} begins with random ones")
     model = f"se2cnn-{options.orientations or 8}" if options.model == "se2cnn" else options.model
     device = distributed.join(options.device).device
     whole, validation = (
         data.load(options.dataset, options.data, split=split, resolution=options.resolution)
         for split in ("train", "validation")
     )
+    if options.model == INCEPTION:
+        return _fine_tune(options, whole, validation, device)
     if validation.split != "validation":
         raise ValueError(f"data: {options.dataset} has no validation images here; its training images would not do")
     if len(whole.class_names) < 2:
@@ -72,6 +86,21 @@ def _run(options) -> int:
     print(whole.summary(), validation.summary(), sep="\n", flush=True)
     results = [_one(options, model, seed, whole, validation, device) for seed in options.seeds]
     print(f"{model}: {results[0].parameters:,} parameters, {sweep.summary(results)} on {len(validation):,} images")
+    return 0
+
+
+def _fine_tune(options, whole, validation, device) -> int:
+    """Inception for the metrics, which may compare with the training images if the data set has no others."""
+    if options.augment or options.outdir:
+        raise ValueError("model: inception is fine-tuned as it is for the cache: it takes no augment and no outdir")
+    weights = options.inception_weights or official_inception()
+    print(whole.summary(), validation.summary(), sep="\n", flush=True)
+    for seed in options.seeds:
+        path = fine_tuning.fine_tune_and_store(
+            whole.subset(options.data_fraction, seed), validation, weights, epochs=options.epochs, seed=seed,
+            device=device, log=lambda line: print(line, flush=True),
+        )  # fmt: skip
+        print(f"seed {seed}: {sweep.summary([describe(path)])}, stored as {path}", flush=True)
     return 0
 
 

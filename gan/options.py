@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from .data import DATASETS
+from .metrics.evaluation import METRICS, RANKING
 from .networks import ALL_PRESETS, PAIR_PRESETS
 from .objectives import LOSSES
 
@@ -66,8 +67,9 @@ class Options:
     device: str = _may_change("auto", "auto is cuda if there is one")
     amp: str = _fixed("off", "mixed precision")
     compile: bool = _may_change(False, "torch.compile what is not differentiated twice")
-    eval_every: int = _may_change(1000, "iterations between Frechet distances; 0 for none")
+    eval_every: int = _may_change(1000, "iterations between evaluations; 0 for none")
     eval_samples: int = _fixed(0, "generated images per evaluation; 0: as many as there are real ones to compare with")
+    eval_metrics: str = _fixed("fid", "some of fid,kid,pr (improved precision and recall); the first ranks checkpoints")
     inception_weights: str | None = _may_change(None, "Inception's file, for data sets that are compared by it")
     checkpoint_every: int = _may_change(1000, "iterations between checkpoints")
     sample_every: int = _may_change(1000, "iterations between sheets of samples")
@@ -100,6 +102,7 @@ PRESET_OPTIONS = {
     "lysto64": _HISTOLOGY,
     # Isola et al. (2017): 200 epochs of 1,096 pairs, the translator's weights themselves and no average of them.
     "maps": {
+        "eval_metrics": "kid",
         "loss": "pix2pix", "r1": 0.0, "l1": 100.0, "iterations": 200 * 1096, "batch_size": 1, "d_updates": 1,
         "lr_g": 2e-4, "lr_d": 2e-4, "beta1": 0.5, "beta2": 0.999, "ema": 0.0,
         "eval_every": 10 * 1096, "checkpoint_every": 1096, "sample_every": 1096, "log_every": 100,
@@ -189,6 +192,12 @@ def _check(options: Options) -> None:
     for name in ("beta1", "beta2", "ema"):
         if not 0 <= getattr(options, name) < 1:
             raise ValueError(f"{name}: expected a number from 0 to below 1, got {getattr(options, name)}")
+    metrics = options.eval_metrics.split(",")
+    if metrics[0] not in RANKING or not set(metrics) <= set(METRICS):
+        raise ValueError(
+            f"eval_metrics: expected some of {', '.join(METRICS)}, the first of {', '.join(RANKING)}, "
+            f"got {options.eval_metrics}"
+        )
     if options.data_fraction > 1:
         raise ValueError(f"data_fraction: expected at most 1, got {options.data_fraction}")
     if options.batch_size % options.accumulate:

@@ -10,9 +10,9 @@ import torch_fidelity
 from gan import classify, data
 from gan.classifiers import store
 from gan.classifiers.planar import PlanarClassifier
-from gan.metrics.distances import frechet_distance, kernel_distance, precision_recall
+from gan.metrics.distances import Gaussian, Manifold, frechet_distance, kernel_distance, precision_recall
 from gan.metrics.evaluation import Evaluation, labels_like
-from gan.metrics.extractors import PLANAR, inception_extractor, planar_extractor
+from gan.metrics.extractors import PLANAR, classifier_extractor
 from gan.metrics.features import features_of_generator, features_of_images
 from gan.metrics.statistics import BATCHES, estimate_moments
 from gan.networks import build_generator
@@ -82,6 +82,16 @@ def test_a_damaged_classifier_is_named(untrained):
         store.load_classifier(untrained)
 
 
+def assert_equal_metrics(generated, real, theirs):
+    """Of features, and what torch-fidelity found on the images."""
+    distance = frechet_distance(Gaussian.of(generated), Gaussian.of(real))
+    assert distance == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
+    assert kernel_distance(generated, real)[0] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
+    found = precision_recall(Manifold.of(generated), Manifold.of(real))
+    assert found == pytest.approx((theirs["precision"], theirs["recall"]), rel=1e-6)
+    assert 0 < found[0] < 1 and 0 < found[1] < 1
+
+
 def test_distances_equal_torch_fidelity_end_to_end(digits, untrained):
     some, others = digits.images[:600], digits.images[600:1500]
     theirs = torch_fidelity.calculate_metrics(
@@ -89,12 +99,10 @@ def test_distances_equal_torch_fidelity_end_to_end(digits, untrained):
         feature_extractor_weights_path=str(untrained), cuda=False, cache=False, save_cpu_ram=True, verbose=False,
         kid_subset_size=600,
     )  # fmt: skip
-    extractor = planar_extractor(untrained, "cpu")
+    extractor = classifier_extractor(untrained, "cpu")
     ours = [extractor(torch.from_numpy(images)) for images in (some, others)]
     assert ours[0].shape == (600, 10) and ours[0].dtype == torch.float64
-    assert frechet_distance(*ours) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
-    assert kernel_distance(*ours)[0] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
-    assert precision_recall(*ours) == pytest.approx((theirs["precision"], theirs["recall"]), rel=1e-6)
+    assert_equal_metrics(*ours, theirs)
 
 
 def test_distance_of_gaussians():
@@ -104,11 +112,11 @@ def test_distance_of_gaussians():
     white = torch.linalg.qr(white - white.mean(0)).Q * (len(white) - 1) ** 0.5
     one = white * torch.tensor([1.0, 2.0, 3.0])
     other = white * torch.tensor([2.0, 2.0, 1.0]) + torch.tensor([0.5, 0.0, 0.0])
-    assert frechet_distance(one, other) == pytest.approx(0.25 + 1 + 4, rel=1e-9)
+    assert frechet_distance(Gaussian.of(one), Gaussian.of(other)) == pytest.approx(0.25 + 1 + 4, rel=1e-9)
 
 
 def test_real_features_are_cached_under_data_and_extractor(digits, untrained, tmp_path):
-    extractor = planar_extractor(untrained, "cpu")
+    extractor = classifier_extractor(untrained, "cpu")
     features = features_of_images(digits, extractor, ALONE)
     (file,) = (tmp_path / "cache" / "features").iterdir()
     assert digits.fingerprint in file.name and extractor.name in file.name
@@ -120,13 +128,17 @@ def test_real_features_are_cached_under_data_and_extractor(digits, untrained, tm
 def test_evaluation_is_repeatable_and_named(digits, untrained):
     torch.manual_seed(0)
     network = build_generator("digits", "p4", width=0.1).eval()
-    extractor = planar_extractor(untrained, "cpu")
-    evaluation = Evaluation(digits, extractor, samples=300, seed=0, world=ALONE)
-    assert evaluation.name == f"fid-300-{extractor.name}"
-    assert evaluation.distance(network) == evaluation.distance(network)
-    other = features_of_generator(network, evaluation.labels, extractor, ALONE, seed=1)
-    assert frechet_distance(other, evaluation.real) != evaluation.distance(network)
-    assert evaluation.distance_of_images(digits) == pytest.approx(0, abs=1e-6)
+    extractor, lines = classifier_extractor(untrained, "cpu"), []
+    evaluation = Evaluation(
+        digits, extractor, samples=300, seed=0, world=ALONE, metrics=("fid", "kid", "pr"), log=lines.append
+    )
+    assert "300 generated and 2,880 real images are fewer than 2,048" in lines[0]
+    values = evaluation.of_generator(network)
+    assert list(values) == [f"{m}-300-{extractor.name}" for m in ("fid", "kid", "kid-std", "precision", "recall")]
+    assert evaluation.of_generator(network) == values
+    other = features_of_generator(network, labels_like(digits, 300, 0), extractor, ALONE, seed=1)
+    assert frechet_distance(Gaussian.of(other), Gaussian.of(evaluation.real)) != values[evaluation.name()]
+    assert evaluation.of_images(digits) == {f"fid-2880-{extractor.name}": pytest.approx(0, abs=1e-6)}
 
 
 def test_labels_follow_the_data(digits):
@@ -151,30 +163,3 @@ def test_moments_are_the_mean_over_the_batches():
         z = draw_noise(network, 16, random).z
         network(z, labels[torch.randint(3, (16,), generator=random)])
     assert torch.allclose(norm.running_mean, torch.stack(seen).mean(0), atol=1e-5)
-
-
-@pytest.mark.slow
-def test_inception_by_its_own_layout(digits, tmp_path):
-    """A randomly initialised Inception of the exact architecture: the plumbing, not the numbers."""
-    module = torch_fidelity.utils.create_feature_extractor.__globals__["FEATURE_EXTRACTORS_REGISTRY"]
-    torch.manual_seed(0)
-    inception = module["inception-v3-compat"]
-    state = {}
-    load = torch.nn.Module.load_state_dict
-    path = tmp_path / "inception.pth"
-    torch.save(state, path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.nn.Module, "load_state_dict", lambda self, state, **kwargs: None)
-        network = inception("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
-    assert torch.nn.Module.load_state_dict is load
-    torch.save(network.state_dict(), path)
-    images = digits.images[:6].repeat(3, axis=3)
-    theirs = torch_fidelity.calculate_metrics(
-        input1=Bytes(images[:3]), input2=Bytes(images[3:]), fid=True, feature_extractor_weights_path=str(path),
-        cuda=False, cache=False, save_cpu_ram=True, verbose=False,
-    )  # fmt: skip
-    extractor = inception_extractor(path, "cpu")
-    assert extractor.name.startswith("inception-")
-    ours = [extractor(torch.from_numpy(part)) for part in (digits.images[:3], digits.images[3:6])]
-    assert ours[0].shape == (3, 2048)
-    assert frechet_distance(*ours) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-5)

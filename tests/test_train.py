@@ -280,6 +280,7 @@ def test_bcr_warns_where_it_teaches_nothing(tmp_path, capsys):
         (["--ema", "1"], "ema: expected a number from 0 to below 1"),
         (["--gradient-penalty", "10"], "gradient_penalty: only for wgan and alpha"),
         (["--data-fraction", "2"], "data_fraction: expected at most 1"),
+        (["--eval-metrics", "pr"], "eval_metrics: expected some of fid, kid, pr, the first of fid, kid, got pr"),
         (["--bcr-real", "1"], "augment: weights of bcr were given"),
     ],
 )

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from ..caching import cache_folder
 from ..files import write_atomically
 from .build import build_classifier, count_parameters
+from .inception import INCEPTION, InceptionClassifier
 from .normalised import NormalisedClassifier, pixel_moments
 from .training import train_classifier
 
@@ -23,7 +24,8 @@ class Description:
     """What a stored classifier is.
 
     Attributes:
-        model, resolution, channels, classes: arguments of :func:`gan.classifiers.build.build_classifier`.
+        model, resolution, channels, classes: arguments of :func:`gan.classifiers.build.build_classifier`; or
+            "inception" and what it was fine-tuned on.
         dataset, data: name and fingerprint of the training images.
         epochs, seed: of its training.
         error: share of the validation images it gets wrong.
@@ -82,13 +84,13 @@ def train_and_store(model_name, train, validation, **options) -> Path:
     return store(trained.model, trained.description, trained.history)
 
 
-def store(model: NormalisedClassifier, description: Description, history: list[dict]) -> Path:
+def store(model: NormalisedClassifier | InceptionClassifier, description: Description, history: list[dict]) -> Path:
     """Put a classifier into the cache; returns its file, named after model, data set and content."""
     content = to_bytes(model, description, history)
     return put_into_cache(f"{description.model}-{description.dataset}-{key_of(content)}.safetensors", content)
 
 
-def to_bytes(model: NormalisedClassifier, description: Description, history: list[dict]) -> bytes:
+def to_bytes(model: NormalisedClassifier | InceptionClassifier, description: Description, history: list[dict]) -> bytes:
     """The content of a stored classifier."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     return save(tensors, {"description": json.dumps(asdict(description)), "history": json.dumps(history)})
@@ -114,9 +116,11 @@ def describe(path: Path) -> Description:
         raise ValueError(f"{path} is not a stored classifier: {error}") from error
 
 
-def load_classifier(path: Path) -> NormalisedClassifier:
+def load_classifier(path: Path) -> NormalisedClassifier | InceptionClassifier:
     """A stored classifier in evaluation mode, on the CPU."""
     is_ = describe(path)
+    if is_.model == INCEPTION:
+        return InceptionClassifier.of(load_file(path)).eval().requires_grad_(False)
     model = build_classifier(is_.model, is_.resolution, is_.channels, is_.classes)
     model.load_state_dict(load_file(path))
     return model.eval().requires_grad_(False)

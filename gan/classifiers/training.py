@@ -20,8 +20,11 @@ EVALUATIONS, SOME_IMAGES = 10, 2000
 TEST_BATCH = 128
 
 
-def train_classifier(model, train, validation, *, epochs: int, seed: int, device, log, augment: bool = False) -> list:
-    """Minimise the cross-entropy with Adam, batches of 128, at 1e-3 falling to zero along a half cosine.
+def train_classifier(
+    model, train, validation, *, epochs: int, seed: int, device, log, augment: bool = False,
+    batch_size: int = BATCH_SIZE, learning_rate: float = LEARNING_RATE,
+) -> list[dict]:  # fmt: skip
+    """Minimise the cross-entropy with Adam at a rate that falls to zero along a half cosine.
 
     Args:
         model: from pixels in [0, 255] ``[B, C, H, W]`` to logits ``[B, classes]``; changed in place and left in
@@ -31,6 +34,7 @@ def train_classifier(model, train, validation, *, epochs: int, seed: int, device
         seed: of the order of the images and of their angles.
         log: called with one line per epoch.
         augment: turn the images by random angles (:func:`gan.classifiers.rotations.random_rotations`).
+        batch_size, learning_rate: Cohen & Welling's unless given.
 
     Returns:
         one record per epoch: epoch, loss (mean of the epoch), seconds. Every tenth of the epochs also :func:`scores` of
@@ -38,9 +42,9 @@ def train_classifier(model, train, validation, *, epochs: int, seed: int, device
     """
     images = train.resident(device)
     some = stratified_order(validation.labels, seed=0)[:SOME_IMAGES]
-    order = DataOrder(len(train), min(BATCH_SIZE, len(train)), seed)
+    order = DataOrder(len(train), min(batch_size, len(train)), seed)
     batches = len(train) // order.batch_size
-    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
+    optimizer = torch.optim.Adam(model.parameters(), learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
     history = []
     for epoch in range(epochs):

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
-from torch_fidelity.metric_prc import prc_features_to_metric
 
 #: below this many images the covariance of 2,048 features has no full rank, and other estimates are rough
 FEW_IMAGES = 2048
 
+#: of improved precision and recall
+NEIGHBOURS = 3
 
-def frechet_distance(generated: torch.Tensor, real: torch.Tensor) -> float:
-    """Heusel et al. (2017). Features ``[N, F]``, N at least 2."""
-    statistics = [fid_features_to_statistics(features.double()) for features in (generated, real)]
+#: rows of distances that are held at a time
+ROWS = 1000
+
+
+class Gaussian(NamedTuple):
+    """Mean float64 ``[F]`` and covariance ``[F, F]`` of features."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    @classmethod
+    def of(cls, features: torch.Tensor) -> Gaussian:
+        """Of features ``[N, F]``, N at least 2."""
+        found = fid_features_to_statistics(features.double())
+        return cls(found["mu"], found["sigma"])
+
+
+def frechet_distance(generated: Gaussian, real: Gaussian) -> float:
+    """Heusel et al. (2017)."""
+    statistics = [{"mu": gaussian.mean, "sigma": gaussian.covariance} for gaussian in (generated, real)]
     return fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
 
 
@@ -27,9 +48,32 @@ def kernel_distance(generated: torch.Tensor, real: torch.Tensor, *, seed: int = 
     return result["kernel_inception_distance_mean"], result["kernel_inception_distance_std"]
 
 
-def precision_recall(generated: torch.Tensor, real: torch.Tensor) -> tuple[float, float]:
-    """Improved precision and recall with three neighbours (Kynkaanniemi et al. 2019)."""
-    result = prc_features_to_metric(
-        generated, real, prc_neighborhood=3, prc_batch_size=10_000, save_cpu_ram=True, verbose=False
-    )
-    return result["precision"], result["recall"]
+class Manifold(NamedTuple):
+    """Features ``[N, F]`` and, for each of them, the distance ``[N]`` of its third neighbour: balls around them all.
+
+    torch-fidelity measures those of the real images anew for every generator, and searches ten times longer.
+    """
+
+    features: torch.Tensor
+    radii: torch.Tensor
+
+    @classmethod
+    def of(cls, features: torch.Tensor) -> Manifold:
+        """Of features ``[N, F]`` on any device, where ``N^2`` distances are computed; ValueError if N is below 4."""
+        if len(features) <= NEIGHBOURS:
+            raise ValueError(f"precision and recall need more than {NEIGHBOURS} images, got {len(features)}")
+        features = features.double()
+        nearest = [
+            torch.cdist(some, features).topk(NEIGHBOURS + 1, largest=False).values for some in features.split(ROWS)
+        ]
+        return cls(features, torch.cat(nearest)[:, -1])
+
+    def share_inside(self, features: torch.Tensor) -> float:
+        """Share of other features that lie in at least one ball."""
+        inside = [(torch.cdist(some, self.features) <= self.radii).any(1) for some in features.double().split(ROWS)]
+        return torch.cat(inside).double().mean().item()
+
+
+def precision_recall(generated: Manifold, real: Manifold) -> tuple[float, float]:
+    """Improved precision and recall (Kynkaanniemi et al. 2019)."""
+    return real.share_inside(generated.features), generated.share_inside(real.features)

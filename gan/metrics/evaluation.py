@@ -1,48 +1,96 @@
-"""The Frechet distance of a generator during training."""
+"""How far generated images are from real ones: the metrics of one evaluation."""
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from ..data import PairSet
 from ..training.distributed import World
 from ..training.randomness import generator as random_generator
-from .distances import frechet_distance
+from .distances import FEW_IMAGES, Gaussian, Manifold, frechet_distance, kernel_distance, precision_recall
 from .extractors import Extractor
-from .features import features_of_generator, features_of_images
+from .features import features_of_generator, features_of_images, features_of_translator
+
+#: Frechet distance, kernel distance, improved precision and recall
+METRICS = ("fid", "kid", "pr")
+
+#: those that tell which generator is better
+RANKING = ("fid", "kid")
 
 
 class Evaluation:
-    """Compares a generator with real images.
+    """Compares a generator with real images, or a translator with the photographs of pairs.
 
     Args:
-        real: the ``ImageSet`` to compare with.
+        real: the ``ImageSet`` or ``PairSet`` to compare with.
         extractor: of the features.
-        samples: number of generated images.
+        samples: number of generated images; of pairs, the first so many maps are translated.
         seed: of the noise, and of the labels where there are fewer samples than real images.
-        world: the ranks, each of which generates its share.
+        world: the ranks, each of which computes its share of the features.
+        metrics: some of ``METRICS``.
+        log: called with a warning if there are few images.
+
+    Raises:
+        ValueError: if there are fewer pairs than samples.
     """
 
-    def __init__(self, real, extractor: Extractor, *, samples: int, seed: int, world: World, progress: bool = False):
-        self.extractor, self.seed, self.world, self.progress = extractor, seed, world, progress
-        self.real = features_of_images(real, extractor, world, progress=progress)
-        self.labels = labels_like(real, samples, seed)
+    def __init__(
+        self, real, extractor: Extractor, *, samples: int, seed: int, world: World, metrics=("fid",), log=print
+    ):
+        self.images, self.extractor, self.samples, self.seed = real, extractor, samples, seed
+        self.world, self.metrics = world, metrics
+        if min(samples, len(real)) < FEW_IMAGES:
+            log(
+                f"warning: {samples:,} generated and {len(real):,} real images are fewer than {FEW_IMAGES:,}: "
+                "the distances are rough"
+            )
+        self.real = features_of_images(real.targets, extractor, world)
+
+    def of_generator(self, generator) -> dict[str, float]:
+        """The metrics of a generator or translator on ``world.device``, in evaluation mode, by their names."""
+        features = self._generated(generator)
+        results = {}
+        if "fid" in self.metrics:
+            results["fid"] = frechet_distance(Gaussian.of(features), self._gaussian)
+        if "kid" in self.metrics:
+            results["kid"], results["kid-std"] = kernel_distance(features, self.real)
+        if "pr" in self.metrics:
+            generated = Manifold.of(features.to(self.world.device))
+            results["precision"], results["recall"] = precision_recall(generated, self._manifold)
+        return {self.name(metric, len(features)): value for metric, value in results.items()}
+
+    def of_images(self, images, metric: str = "fid") -> dict[str, float]:
+        """The Frechet or kernel distance of an ``ImageSet``, or of a ``PairSet``'s photographs, by its name."""
+        features = features_of_images(images.targets, self.extractor, self.world)
+        if metric == "kid":
+            return {self.name("kid", len(images)): kernel_distance(features, self.real)[0]}
+        return {self.name("fid", len(images)): frechet_distance(Gaussian.of(features), self._gaussian)}
 
     @property
-    def name(self) -> str:
-        """Metric, number of samples and extractor, as in "fid-50000-p4cnn-1a2b3c4d"."""
-        return f"fid-{len(self.labels)}-{self.extractor.name}"
+    def ranking(self) -> str:
+        """The metric that tells which generator is better: the first of those asked for."""
+        return self.metrics[0]
 
-    def distance(self, generator) -> float:
-        """Frechet distance of a generator, in evaluation mode, to the real images."""
-        generated = features_of_generator(
-            generator, self.labels, self.extractor, self.world, seed=self.seed, progress=self.progress
-        )
-        return frechet_distance(generated, self.real)
+    def name(self, metric: str | None = None, samples: int | None = None) -> str:
+        """Metric, number of samples and extractor, as in "fid-50000-p4cnn-1a2b3c4d"; of the ranking metric."""
+        return f"{metric or self.ranking}-{samples or self.samples}-{self.extractor.name}"
 
-    def distance_of_images(self, images) -> float:
-        """Frechet distance of an ``ImageSet`` to the real images."""
-        return frechet_distance(features_of_images(images, self.extractor, self.world), self.real)
+    @cached_property
+    def _gaussian(self) -> Gaussian:
+        return Gaussian.of(self.real)
+
+    @cached_property
+    def _manifold(self) -> Manifold:
+        return Manifold.of(self.real.to(self.world.device))
+
+    def _generated(self, generator) -> torch.Tensor:
+        if isinstance(self.images, PairSet):
+            return features_of_translator(generator, self.images, self.samples, self.extractor, self.world)
+        labels = labels_like(self.images, self.samples, self.seed)
+        return features_of_generator(generator, labels, self.extractor, self.world, seed=self.seed)
 
 
 def labels_like(images, count: int, seed: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Feature extractors: the p4-CNN of the data set for digits and rotmnist, Inception for everything else."""
+"""Feature extractors: classifiers of the data set (p4-CNN, fine-tuned Inception), or the official Inception."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 import torch_fidelity
-import torch_fidelity.utils
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from ..classifiers.inception import INCEPTION, read_inception
 from ..classifiers.store import describe, key_of, load_classifier
 from .weights import SHA256, sha256_of
 
@@ -65,22 +66,22 @@ class Extractor:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Features ``[B, F]``, float64 on the CPU, of images uint8 ``[B, H, W, C]``."""
         planes = images.permute(0, 3, 1, 2)
-        if not isinstance(self.module, PlanarFeatures) and planes.shape[1] == 1:
+        if isinstance(self.module, FeatureExtractorInceptionV3):
             planes = planes.expand(-1, 3, -1, -1)
         return self.module(planes)[0].double().cpu()
 
 
-def planar_extractor(path: Path, device) -> Extractor:
-    """The extractor made of a stored planar classifier."""
+def classifier_extractor(path: Path, device) -> Extractor:
+    """The extractor made of a stored classifier: a planar one, or Inception fine-tuned on the data set in its name."""
+    is_, key = describe(path), key_of(path.read_bytes())
+    if is_.model == INCEPTION:
+        return Extractor(f"{INCEPTION}-{is_.dataset}-{key}", load_classifier(path).network.to(device))
     module = PlanarFeatures(PLANAR, ["top"], feature_extractor_weights_path=path).to(device).eval()
-    return Extractor(f"{describe(path).model}-{key_of(path.read_bytes())}", module)
+    return Extractor(f"{is_.model}-{key}", module)
 
 
 def inception_extractor(path: Path, device) -> Extractor:
     """torch-fidelity's Inception with the weights in a file; their key is in the name unless they are the official."""
+    network = read_inception(path)
     digest = sha256_of(path)
-    name = "inception" if digest == SHA256 else f"inception-{digest[:8]}"
-    module = torch_fidelity.utils.create_feature_extractor(
-        "inception-v3-compat", ["2048"], cuda=False, verbose=False, feature_extractor_weights_path=str(path)
-    )
-    return Extractor(name, module.to(device))
+    return Extractor(INCEPTION if digest == SHA256 else f"{INCEPTION}-{digest[:8]}", network.to(device))

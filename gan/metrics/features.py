@@ -18,7 +18,7 @@ from .extractors import Extractor
 BATCH_SIZE = 256
 
 
-def features_of_images(images, extractor: Extractor, world: World, *, progress: bool = False) -> torch.Tensor:
+def features_of_images(images, extractor: Extractor, world: World) -> torch.Tensor:
     """Features float64 ``[N, F]`` of all images of an ``ImageSet``, cached under its fingerprint and the extractor."""
     file = cache_folder("features") / f"{images.fingerprint}-{extractor.name}.safetensors"
     cached = _read(file, len(images))
@@ -29,7 +29,7 @@ def features_of_images(images, extractor: Extractor, world: World, *, progress: 
         pixels, _ = images.batch(range(start, min(start + BATCH_SIZE, len(images))))
         return extractor(pixels.to(world.device))
 
-    features = _in_batches(batch_features, len(images), world, "real images" if progress else None)
+    features = _in_batches(batch_features, len(images), world, "real images")
     if world.is_main:
         write_atomically(file, save({"features": features}))
     return features
@@ -37,7 +37,7 @@ def features_of_images(images, extractor: Extractor, world: World, *, progress: 
 
 @torch.no_grad()
 def features_of_generator(
-    generator, labels: torch.Tensor, extractor: Extractor, world: World, *, seed: int, progress: bool = False
+    generator, labels: torch.Tensor, extractor: Extractor, world: World, *, seed: int
 ) -> torch.Tensor:
     """Features float64 ``[N, F]`` of one generated image per label, quantised to bytes as image files are.
 
@@ -53,12 +53,10 @@ def features_of_generator(
         z, elements = noise.part(slice(None), world.device)
         return extractor(to_uint8(generator(z, some, elements=elements)))
 
-    return _in_batches(batch_features, len(labels), world, "generated images" if progress else None)
+    return _in_batches(batch_features, len(labels), world, "generated images")
 
 
-def features_of_translator(
-    translator, pairs, samples: int, extractor: Extractor, world: World, *, progress: bool = False
-) -> torch.Tensor:
+def features_of_translator(translator, pairs, samples: int, extractor: Extractor, world: World) -> torch.Tensor:
     """Features float64 ``[samples, F]`` of the translations of the first maps of a ``PairSet``, quantised to bytes.
 
     Args:
@@ -74,14 +72,17 @@ def features_of_translator(
         maps, _ = pairs.batch(range(start, min(start + BATCH_SIZE, samples)))
         return extractor(to_uint8(translator.translate(to_tensor(maps.to(world.device)))))
 
-    return _in_batches(batch_features, samples, world, "translations" if progress else None)
+    return _in_batches(batch_features, samples, world, "translations")
 
 
-def _in_batches(batch_features, total: int, world: World, title: str | None) -> torch.Tensor:
-    """``batch_features`` of every batch's first index, the batches shared among the ranks, joined on all of them."""
+def _in_batches(batch_features, total: int, world: World, title: str) -> torch.Tensor:
+    """``batch_features`` of every batch's first index, the batches shared among the ranks, joined on all of them.
+
+    Rank 0 shows a progress bar if its standard error is a terminal.
+    """
     starts = range(0, total, BATCH_SIZE)
     mine = starts[world.rank * len(starts) // world.size : (world.rank + 1) * len(starts) // world.size]
-    bar = tqdm(mine, title, leave=False, disable=title is None or not world.is_main)
+    bar = tqdm(mine, title, leave=False, disable=None if world.is_main else True)
     parts = [batch_features(start) for start in bar]
     return gather_rows(torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.float64))
 

@@ -34,9 +34,9 @@ def official_inception() -> Path:
             partial.rename(path)
         except (OSError, RuntimeError) as error:
             raise ValueError(
-                f"the Frechet distance of this data set needs Inception's weights; they cannot be downloaded: {error}\n"
-                f"Put {FILE} ({SIZE:,} bytes, SHA-256 {SHA256}) from {URL} into {path.parent}, give its path by "
-                "--inception-weights, or train without Frechet distances by --eval-every 0."
+                f"the metrics of this data set need Inception's weights; they cannot be downloaded: {error}\n"
+                f"Put {FILE} ({SIZE:,} bytes, SHA-256 {SHA256}) from {URL} into {path.parent} or give its path by "
+                "--inception-weights. gan.train does without by --eval-every 0."
             ) from error
     found = sha256_of(path)
     if found != SHA256:

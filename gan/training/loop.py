@@ -105,8 +105,8 @@ class Training:
             self.log(f"nothing to do: {self.iteration} iterations are done; give more with --iterations")
             return
         if self.evaluation:
-            self.real_distance = self.evaluation.distance_of_images(self.train)
-            self.log(f"{self.evaluation.name}: {self.real_distance:.4f} for the training images")
+            ((name, self.real_distance),) = self.evaluation.of_images(self.train, self.evaluation.ranking).items()
+            self.log(f"{name} {self.real_distance:.4f} of the training images")
         if self.iteration == 0:
             self._observe(evaluate=True, sample=True)
         start, first = time.monotonic(), self.iteration
@@ -183,13 +183,12 @@ class Training:
         distance = None
         if evaluate:
             start = time.monotonic()
-            distance = self.evaluation.distance(self.players.average.network)
+            values = self.evaluation.of_generator(self.players.average.network)
+            distance = values[self.evaluation.name()]
             self.best = distance if self.best is None else min(self.best, distance)
-            self._record({self.evaluation.name: distance})
-            self.log(
-                f"iteration {self.iteration}  {self.evaluation.name} {distance:.4f}  best {self.best:.4f}  "
-                f"({time.monotonic() - start:.0f} s)"
-            )
+            self._record(values)
+            listed = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+            self.log(f"iteration {self.iteration}  {listed}  best {self.best:.4f}  ({time.monotonic() - start:.0f} s)")
         if self.folder:
             if sample:
                 write_picture(self.folder.sample_file(self.iteration), enlarged(self.task.samples()))
@@ -213,7 +212,7 @@ class Training:
             )
         record = {
             "distance": distance, "best_distance": self.best,
-            "metric": self.evaluation.name if self.evaluation else None,
+            "metric": self.evaluation.name() if self.evaluation else None,
             "scalers": self.players.scaler_states(), "moments": self.task.moments,
         }  # fmt: skip
         self.last_checkpoint = str(self.folder.checkpoints.save(self.iteration, self.players.tensors(), record))

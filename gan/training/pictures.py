@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def write_curves(path: Path, records: list[dict], *, real_distance: float | None
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    distances = sorted({key for record in records for key in record if key.startswith(("fid-", "kid-"))})
+    distances = sorted({key for record in records for key in record if re.match(r"fid-|kid-\d", key)})
     for key in distances:
         left.plot(*_series(records, key), marker=".", label=key)
     if distances:
