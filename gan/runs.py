@@ -42,9 +42,10 @@ def load_generator(run: Path, which: str = "best") -> TrainedGenerator:
     """
     try:
         saved = json.loads((run / "options.json").read_text())
-        options = Options(**{f.name: saved["options"][f.name] for f in fields(Options)})
+        # An option that the run did not know yet had its default then.
+        options = Options(**{f.name: saved["options"].get(f.name, f.default) for f in fields(Options)})
         classes, channels = saved["data"]["classes"], saved["data"]["channels"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         raise RunError(f"run: {run} holds no run of this version: {error!r}") from error
     folder = CheckpointFolder(run / "checkpoints")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from PIL import Image
 from gan import data, evaluate, sample
 from gan.classifiers import store
 from gan.classifiers.planar import PlanarClassifier
+from gan.runs import load_generator
 from gan.train import main as train
 
 
@@ -36,11 +38,22 @@ def test_metrics_of_a_run(run, capsys):
     results = json.loads(capsys.readouterr().out)
     name = next(key for key in results if key.startswith("fid-100-p4cnn-"))
     assert {name.replace("fid", other) for other in ("kid", "kid-std", "precision", "recall")} <= results.keys()
-    assert list(results["training images, fid"]) == ["10%", "33%", "66%", "100%"]
+    parts = results["training images"]
+    assert [next(iter(part)).split("-")[:3] for part in parts.values()] == [
+        ["fid", count, "p4cnn"] for count in ("1150", "3794", "7587", "11496")
+    ]
     assert json.loads((run / "evaluation-00000002.json").read_text()) == results
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     at_the_end = [record[name] for record in records if name in record][-1]
     assert results[name] == pytest.approx(at_the_end, rel=1e-9)
+
+
+def test_real_data_without_a_run(run, capsys):
+    capsys.readouterr()
+    assert evaluate.main(["--real-data", "--dataset", "digits", "--device", "cpu"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["real images"] == 2880
+    assert list(results["training images"]) == ["10%", "33%", "66%", "100%"]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +72,14 @@ def test_sheets(run, tmp_path, options, cells):
     width, height = Image.open(out).size
     assert height * (17 * columns + 1) == width * (17 * rows + 1)
     assert out.with_suffix(".gif").exists() == ("--gif" in options)
+
+
+def test_a_run_that_did_not_know_an_option_yet(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    saved = json.loads((run / "options.json").read_text())
+    del saved["options"]["eval_metrics"]
+    (tmp_path / "run" / "options.json").write_text(json.dumps(saved))
+    assert load_generator(tmp_path / "run").options == load_generator(run).options
 
 
 def test_interpolation_on_the_sphere():
