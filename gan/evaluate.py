@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--metrics", help="some of fid, kid, pr (precision and recall), with commas; the run's own")
     parser.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="(%(default)s)")
-    parser.add_argument("--samples", type=int, help="generated images; as many as there are real ones unless given")
+    parser.add_argument("--samples", type=int, help="generated images; as many as the run's evaluations had")
     parser.add_argument("--data", help="the data set's root, if it is not where the run found it")
     parser.add_argument("--inception-weights", help="Inception's file, for data sets that are compared by it")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
@@ -65,7 +65,8 @@ def evaluate(given: argparse.Namespace, metrics: list[str], world: distributed.W
     overrides = {"data": given.data, "inception_weights": given.inception_weights}
     options = replace(trained.options, **{name: value for name, value in overrides.items() if value})
     metrics = metrics or options.eval_metrics.split(",")
-    evaluation = _evaluation(options, world, metrics, given.samples, trained.network.image_shape[1])
+    samples = given.samples or options.eval_samples
+    evaluation = _evaluation(options, world, metrics, samples, trained.network.image_shape[1])
     results = {
         "iteration": trained.iteration,
         "real images": len(evaluation.images),

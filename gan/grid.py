@@ -2,14 +2,14 @@
 
 Plans the runs of a table, skips those that are finished, trains the rest (one after another, or one per GPU), and
 prints the table with the paper's figures beside. Options that this command does not know are handed to ``gan.train``
-for every run, so ``--iterations 1000 --width 0.25`` makes a reduced table.
+for every run, so ``--iterations 1000 --width 0.25`` makes a reduced table. Precision and recall are measured of every
+run's best checkpoint, or of every snapshot, as in Figure 5 of Dey et al., with ``--eval-metrics fid,pr``.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -21,9 +21,11 @@ from queue import Queue
 import torch
 
 from .files import write_atomically
+from .grid_plots import Panel, draw_convergence, draw_precision_recall
 from .networks import ALL_PRESETS
 from .options import PRESET_OF_DATASET
 from .published import TABLES, PublishedTable, Setting
+from .results import Result, read_result
 
 
 @dataclass(frozen=True)
@@ -55,25 +57,6 @@ class Cell:
         ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a run's folder says: iterations done and asked for, and its evaluations ``[(iteration, distance)]``."""
-
-    done: int
-    asked: int
-    metric: str
-    distances: tuple[tuple[int, float], ...]
-
-    @property
-    def finished(self) -> bool:
-        return self.done >= self.asked > 0
-
-    def statistic(self, which: str) -> tuple[float, ...]:
-        """The table's figure: minimum, or minimum and mean, over the evaluations after the start of training."""
-        values = [value for iteration, value in self.distances if iteration > 0]
-        return (min(values), sum(values) / len(values)) if which == "min, mean" else (min(values),)
-
-
 def plan(table: PublishedTable, dataset: str, losses, fractions, seeds) -> list[Cell]:
     """The runs of a table, in the order of its rows."""
     return [
@@ -83,46 +66,46 @@ def plan(table: PublishedTable, dataset: str, losses, fractions, seeds) -> list[
     ]
 
 
-def read_result(folder: Path) -> Result | None:
-    """The result of a run so far, or None if it has not begun."""
-    try:
-        options = json.loads((folder / "options.json").read_text())["options"]
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines() if line]
-    except FileNotFoundError:
-        return None
-    names = [key for line in lines for key in line if key.startswith(("fid", "kid"))]
-    metric = names[0] if names else ""
-    distances = tuple((line["iteration"], line[metric]) for line in lines if metric in line)
-    return Result(max((line["iteration"] for line in lines), default=0), options["iterations"], metric, distances)
-
-
 def run_all(cells: list[Cell], outdir: Path, rest: list[str], gpus: int) -> list[Cell]:
-    """Train what is not finished, ``max(1, gpus)`` runs at a time. Returns the cells that failed."""
+    """Train what is not finished, ``max(1, gpus)`` runs at a time, and measure precision and recall where none were.
+
+    Returns the cells that failed.
+    """
     places: Queue = Queue()
     for gpu in range(gpus) if gpus else [None]:
         places.put(gpu)
+
+    def python(*command: str, environment) -> bool:
+        return subprocess.run([sys.executable, "-m", *command], env=environment, check=False).returncode == 0
 
     def run(cell: Cell) -> bool:
         gpu = places.get()
         try:
             environment = os.environ if gpu is None else {**os.environ, "CUDA_VISIBLE_DEVICES": str(gpu)}
-            command = [sys.executable, "-m", "gan.train", *cell.arguments(outdir, rest)]
-            return subprocess.run(command, env=environment, check=False).returncode == 0
+            folder = cell.folder(outdir)
+            if cell in todo and not python("gan.train", *cell.arguments(outdir, rest), environment=environment):
+                return False
+            result = read_result(folder)
+            if result is None or result.snapshots or not result.distances:
+                return True
+            return python("gan.evaluate", "--run", str(folder), "--metrics", "fid,kid,pr", environment=environment)
         finally:
             places.put(gpu)
 
     todo = [cell for cell in cells if not ((result := read_result(cell.folder(outdir))) and result.finished)]
     print(f"{len(cells)} runs: {len(cells) - len(todo)} finished, {len(todo)} to do", flush=True)
     with ThreadPoolExecutor(max(1, gpus)) as pool:
-        succeeded = list(pool.map(run, todo))
-    return [cell for cell, good in zip(todo, succeeded, strict=True) if not good]
+        succeeded = list(pool.map(run, cells))
+    return [cell for cell, good in zip(cells, succeeded, strict=True) if not good]
 
 
 def format_table(table: PublishedTable, dataset: str, losses, fractions, seeds, outdir: Path) -> str:
     """Markdown: our figure, averaged over the seeds, and the paper's in brackets, for each cell."""
     heads = [f"{fraction:.0%} of the data" for fraction in fractions]
+    cells = plan(table, dataset, losses, fractions, seeds)
+    metrics = ", ".join(sorted({result.metric for result in _results(cells, outdir)} - {""}))
     lines = [
-        f"{table.title}; {dataset}, {table.statistic} of the evaluations; in brackets the paper's",
+        f"{table.title}; {dataset}, {table.statistic} of the evaluations ({metrics}); in brackets the paper's",
         "",
         f"| loss | setting | {' | '.join(heads)} |",
         "|---|---|" + "---|" * len(heads),
@@ -143,9 +126,13 @@ def format_table(table: PublishedTable, dataset: str, losses, fractions, seeds, 
 
 
 def _ours(table, cells, outdir):
-    results = [result for cell in cells if (result := read_result(cell.folder(outdir))) and result.finished]
-    statistics = [result.statistic(table.statistic) for result in results if result.distances]
+    results = [result for result in _results(cells, outdir) if result.finished and result.distances]
+    statistics = [result.statistic(table.statistic) for result in results]
     return tuple(sum(column) / len(column) for column in zip(*statistics, strict=True))
+
+
+def _results(cells, outdir) -> list[Result]:
+    return [result for cell in cells if (result := read_result(cell.folder(outdir)))]
 
 
 def _theirs(table, dataset, loss, setting, fraction):
@@ -164,38 +151,18 @@ def _number(values: tuple[float, ...] | None) -> str:
     return ", ".join(f"{value:.3g}" for value in values) if values else "-"
 
 
-def draw_curves(table: PublishedTable, dataset: str, losses, fractions, seeds, outdir: Path, path: Path) -> None:
-    """Distance over iterations, one panel per loss and fraction, one line per setting and seed (Figures 5 to 7)."""
-    import io
+def draw(table: PublishedTable, dataset: str, losses, fractions, seeds, outdir: Path) -> list[Path]:
+    """Convergence, and precision and recall, one panel per loss and fraction; returns the pictures."""
 
-    import matplotlib
+    def panel(loss: str, fraction: float) -> Panel:
+        cells = {s.title: [Cell(dataset, loss, s, fraction, seed) for seed in seeds] for s in table.settings}
+        return Panel(f"{loss}, {fraction:.0%} of the data", {title: _results(c, outdir) for title, c in cells.items()})
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(
-        len(losses), len(fractions), figsize=(1 + 4.5 * len(fractions), 3.4 * len(losses)), squeeze=False,
-        sharex=True, sharey=True, layout="constrained",
-    )  # fmt: skip
-    for (i, loss), (j, fraction) in itertools.product(enumerate(losses), enumerate(fractions)):
-        axis = axes[i][j]
-        axis.set_title(f"{loss}, {fraction:.0%} of the data")
-        axis.grid(alpha=0.3)
-        for k, setting in enumerate(table.settings):
-            label = setting.title
-            for seed in seeds:
-                result = read_result(Cell(dataset, loss, setting, fraction, seed).folder(outdir))
-                if result and result.distances:
-                    axis.semilogy(*zip(*result.distances, strict=True), color=f"C{k}", marker=".", label=label)
-                    axis.set_xlabel("generator updates")
-                    label = None
-    axes[0][0].set_ylabel("Frechet distance")
-    if axes[0][0].get_legend_handles_labels()[0]:
-        axes[0][0].legend(fontsize="small")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    pyplot.close(figure)
-    write_atomically(path, buffer.getvalue())
+    panels = [[panel(loss, fraction) for fraction in fractions] for loss in losses]
+    pictures = [outdir / "curves.png", outdir / "precision-recall.png"]
+    draw_convergence(panels, pictures[0])
+    draw_precision_recall(panels, pictures[1])
+    return pictures
 
 
 def parser() -> argparse.ArgumentParser:
@@ -237,8 +204,8 @@ def main(arguments: list[str] | None = None) -> int:
     outdir.mkdir(parents=True, exist_ok=True)
     text = format_table(table, dataset, losses, fractions, options.seeds, outdir)
     write_atomically(outdir / "table.md", (text + "\n").encode())
-    draw_curves(table, dataset, losses, fractions, options.seeds, outdir, outdir / "curves.png")
-    print(f"{text}\n\n{outdir / 'table.md'}, {outdir / 'curves.png'}")
+    pictures = draw(table, dataset, losses, fractions, options.seeds, outdir)
+    print(f"{text}\n\n{', '.join(map(str, [outdir / 'table.md', *pictures]))}")
     for cell in failed:
         print(f"error: {cell.folder(outdir)} did not finish; its log.txt says why", file=sys.stderr)
     return 1 if failed else 0

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from gan import grid
+from gan.grid_plots import Panel, draw_precision_recall
 from gan.published import TABLES
+from gan.results import Result, read_result
 
 
 def finished_run(folder, distances, asked=2000):
@@ -42,8 +44,25 @@ def test_finished_runs_are_skipped_and_unfinished_ones_run(tmp_path, monkeypatch
     commands = []
     monkeypatch.setattr(grid.subprocess, "run", lambda c, **_: commands.append(c) or type("R", (), {"returncode": 0}))
     assert grid.run_all(cells, tmp_path, ["--width", "0.25"], gpus=0) == []
-    assert len(commands) == 3 and all(command[-2:] == ["--width", "0.25"] for command in commands)
-    assert all(str(cells[0].folder(tmp_path)) not in command for command in commands)
+    trained = [command for command in commands if "gan.train" in command]
+    assert len(trained) == 3 and all(command[-2:] == ["--width", "0.25"] for command in trained)
+    assert all(str(cells[0].folder(tmp_path)) not in command for command in trained)
+    measured = [command[4] for command in commands if "gan.evaluate" in command]
+    assert measured == [str(cell.folder(tmp_path)) for cell in cells[:2]]
+    (cells[0].folder(tmp_path) / "evaluation-00002000.json").write_text('{"precision-9-x": 0.5, "recall-9-x": 0.25}')
+    commands.clear()
+    grid.run_all(cells[:1], tmp_path, [], gpus=0)
+    assert commands == [] and read_result(cells[0].folder(tmp_path)).snapshots == ((0.5, 0.25),)
+
+
+def test_snapshots_are_points_of_the_plane(tmp_path, monkeypatch):
+    points = []
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda self, x, y, **style: points.append((x, y, style["label"])))
+    some = Result(2, 2, "fid-9-x", (), ((0.5, 0.25), (0.75, 0.125)))
+    draw_precision_recall([[Panel("ragan", {"CNN": [some], "G-CNN": [some, some]})]], tmp_path / "plane.png")
+    recall_and_precision = ((0.25, 0.125), (0.5, 0.75))
+    assert points == [(*recall_and_precision, label) for label in ("CNN", "G-CNN", None)]
+    assert (tmp_path / "plane.png").stat().st_size > 1000
 
 
 def test_table_holds_minimum_and_mean_without_the_start_averaged_over_seeds(tmp_path):
@@ -53,8 +72,10 @@ def test_table_holds_minimum_and_mean_without_the_start_averaged_over_seeds(tmp_
     text = grid.format_table(TABLES["2"], "rotmnist", ["ragan"], [1.0], [0, 1], tmp_path)
     assert "| ragan | CNN in G & D | 3, 4.5 [1.36, 11.7] |" in text
     assert "| ragan | G-CNN in G & D | - [0.53, 2.9] |" in text
-    grid.draw_curves(TABLES["2"], "rotmnist", ["ragan"], [1.0], [0, 1], tmp_path, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert "min, mean of the evaluations (fid-10k)" in text
+    pictures = grid.draw(TABLES["2"], "rotmnist", ["ragan"], [1.0], [0, 1], tmp_path)
+    assert [picture.name for picture in pictures] == ["curves.png", "precision-recall.png"]
+    assert all(picture.stat().st_size > 1000 for picture in pictures)
 
 
 def test_relative_table_divides_by_the_first_row(tmp_path):

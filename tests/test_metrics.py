@@ -125,7 +125,7 @@ def test_real_features_are_cached_under_data_and_extractor(digits, untrained, tm
     assert torch.equal(features_of_images(digits, extractor, ALONE), features)
 
 
-def test_evaluation_is_repeatable_and_named(digits, untrained):
+def test_evaluation_is_repeatable_and_named(digits, untrained, monkeypatch):
     torch.manual_seed(0)
     network = build_generator("digits", "p4", width=0.1).eval()
     extractor, lines = classifier_extractor(untrained, "cpu"), []
@@ -136,6 +136,9 @@ def test_evaluation_is_repeatable_and_named(digits, untrained):
     values = evaluation.of_generator(network)
     assert list(values) == [f"{m}-300-{extractor.name}" for m in ("fid", "kid", "kid-std", "precision", "recall")]
     assert evaluation.of_generator(network) == values
+    again = Evaluation(digits, extractor, samples=300, seed=0, world=ALONE, metrics=("fid", "pr"), log=lines.append)
+    monkeypatch.setattr("gan.metrics.evaluation.neighbour_distances", None)  # the radii of the real ones are cached
+    assert again.of_generator(network).items() < values.items()
     other = features_of_generator(network, labels_like(digits, 300, 0), extractor, ALONE, seed=1)
     assert frechet_distance(Gaussian.of(other), Gaussian.of(evaluation.real)) != values[evaluation.name()]
     assert evaluation.of_images(digits) == {f"fid-2880-{extractor.name}": pytest.approx(0, abs=1e-6)}

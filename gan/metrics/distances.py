@@ -59,19 +59,25 @@ class Manifold(NamedTuple):
 
     @classmethod
     def of(cls, features: torch.Tensor) -> Manifold:
-        """Of features ``[N, F]`` on any device, where ``N^2`` distances are computed; ValueError if N is below 4."""
-        if len(features) <= NEIGHBOURS:
-            raise ValueError(f"precision and recall need more than {NEIGHBOURS} images, got {len(features)}")
-        features = features.double()
-        nearest = [
-            torch.cdist(some, features).topk(NEIGHBOURS + 1, largest=False).values for some in features.split(ROWS)
-        ]
-        return cls(features, torch.cat(nearest)[:, -1])
+        return cls(features.double(), neighbour_distances(features))
 
     def share_inside(self, features: torch.Tensor) -> float:
         """Share of other features that lie in at least one ball."""
         inside = [(torch.cdist(some, self.features) <= self.radii).any(1) for some in features.double().split(ROWS)]
         return torch.cat(inside).double().mean().item()
+
+
+def neighbour_distances(features: torch.Tensor) -> torch.Tensor:
+    """Float64 ``[N]``: of the third neighbour of each of the features ``[N, F]``, whose ``N^2`` distances are computed.
+
+    Raises:
+        ValueError: if N is below 4.
+    """
+    if len(features) <= NEIGHBOURS:
+        raise ValueError(f"precision and recall need more than {NEIGHBOURS} images, got {len(features)}")
+    features = features.double()
+    nearest = [torch.cdist(some, features).topk(NEIGHBOURS + 1, largest=False).values for some in features.split(ROWS)]
+    return torch.cat(nearest)[:, -1]
 
 
 def precision_recall(generated: Manifold, real: Manifold) -> tuple[float, float]:

@@ -10,9 +10,18 @@ import torch
 from ..data import PairSet
 from ..training.distributed import World
 from ..training.randomness import generator as random_generator
-from .distances import FEW_IMAGES, Gaussian, Manifold, frechet_distance, kernel_distance, precision_recall
+from .distances import (
+    FEW_IMAGES,
+    NEIGHBOURS,
+    Gaussian,
+    Manifold,
+    frechet_distance,
+    kernel_distance,
+    neighbour_distances,
+    precision_recall,
+)
 from .extractors import Extractor
-from .features import features_of_generator, features_of_images, features_of_translator
+from .features import cached, features_of_generator, features_of_images, features_of_translator
 
 #: Frechet distance, kernel distance, improved precision and recall
 METRICS = ("fid", "kid", "pr")
@@ -84,7 +93,12 @@ class Evaluation:
 
     @cached_property
     def _manifold(self) -> Manifold:
-        return Manifold.of(self.real.to(self.world.device))
+        def compute():
+            return neighbour_distances(self.real.to(self.world.device)).cpu()
+
+        name = f"{self.images.targets.fingerprint}-{self.extractor.name}-radii{NEIGHBOURS}"
+        radii = cached(name, len(self.real), compute, self.world)
+        return Manifold(self.real.to(self.world.device), radii.to(self.world.device))
 
     def _generated(self, generator) -> torch.Tensor:
         if isinstance(self.images, PairSet):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -20,19 +22,15 @@ BATCH_SIZE = 256
 
 def features_of_images(images, extractor: Extractor, world: World) -> torch.Tensor:
     """Features float64 ``[N, F]`` of all images of an ``ImageSet``, cached under its fingerprint and the extractor."""
-    file = cache_folder("features") / f"{images.fingerprint}-{extractor.name}.safetensors"
-    cached = _read(file, len(images))
-    if not any_rank(cached is None):
-        return cached
 
     def batch_features(start):
         pixels, _ = images.batch(range(start, min(start + BATCH_SIZE, len(images))))
         return extractor(pixels.to(world.device))
 
-    features = _in_batches(batch_features, len(images), world, "real images")
-    if world.is_main:
-        write_atomically(file, save({"features": features}))
-    return features
+    def compute():
+        return _in_batches(batch_features, len(images), world, "real images")
+
+    return cached(f"{images.fingerprint}-{extractor.name}", len(images), compute, world)
 
 
 @torch.no_grad()
@@ -87,10 +85,22 @@ def _in_batches(batch_features, total: int, world: World, title: str) -> torch.T
     return gather_rows(torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.float64))
 
 
-def _read(file, expected: int) -> torch.Tensor | None:
-    """Cached features, or None if they are not there, cut off or of another number of images."""
+def cached(name: str, rows: int, compute: Callable[[], torch.Tensor], world: World) -> torch.Tensor:
+    """The tensor ``[rows, ...]`` kept in the cache under a name, computed if it is not there on all ranks."""
+    file = cache_folder("features") / f"{name}.safetensors"
+    found = _read(file, rows)
+    if not any_rank(found is None):
+        return found
+    tensor = compute()
+    if world.is_main:
+        write_atomically(file, save({"features": tensor.contiguous()}))
+    return tensor
+
+
+def _read(file, rows: int) -> torch.Tensor | None:
+    """The cached tensor, or None if it is not there, cut off or of another number of rows."""
     try:
-        features = load(file.read_bytes())["features"]
+        tensor = load(file.read_bytes())["features"]
     except (OSError, SafetensorError, KeyError):
         return None
-    return features if len(features) == expected else None
+    return tensor if len(tensor) == rows else None
