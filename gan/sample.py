@@ -44,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--truncation: expected more than 0, got {given.truncation}")
     if given.steps < 2:
         parser.error(f"--steps: expected at least 2, got {given.steps}")
+    if given.out and given.out.suffix.lower() != ".png":
+        parser.error(f"--out: expected a file name that ends in .png, got {given.out}")
     if given.gif and not given.interpolate:
         parser.error("--gif: only an interpolation can be animated")
     try:
@@ -58,12 +60,17 @@ def main(arguments: list[str] | None = None) -> int:
 def sample(given: argparse.Namespace) -> Path:
     """Write the sheet and return its path."""
     trained = load_generator(given.run, given.checkpoint)
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(trained.network, Translator):
         return sample_translations(given, trained)
     known = len(trained.class_names)
     classes = given.classes if given.classes is not None else list(range(min(10, known)))
     if unknown := [label for label in classes if label >= known]:
         raise ValueError(f"classes: expected numbers below {known}, got {', '.join(map(str, unknown))}")
+    ends = {"z": ("seeds", given.seeds), "class": ("classes", classes)}.get(given.interpolate)
+    if ends and len(ends[1]) < 2:
+        raise ValueError(f"{ends[0]}: expected two or more to go from one to the next, got {ends[1][0]}")
     noise = [draw_noise(trained.network, 1, random_generator(seed, "sample")) for seed in given.seeds]
     z = torch.cat([one.z for one in noise]) * given.truncation
     elements = None if noise[0].elements is None else torch.cat([one.elements for one in noise])
@@ -76,7 +83,8 @@ def sample(given: argparse.Namespace) -> Path:
     rows = grid(trained, z, elements, embeddings)
     if given.interpolate == "class":
         rows = rows.transpose(0, 1)
-    name = f"seeds-{given.interpolate or 'classes'}-{trained.iteration:08d}.png"
+    truncation = "" if given.truncation == 1 else f"-truncation{given.truncation:g}"
+    name = f"seeds-{given.interpolate or 'classes'}{truncation}-{trained.iteration:08d}.png"
     path = given.out or given.run / "samples" / name
     write_picture(path, enlarged(sheet(rows.flatten(0, 1), rows.shape[1])))
     if given.gif:

@@ -66,7 +66,7 @@ def test_real_data_without_a_run(run, capsys):
     ],
 )
 def test_sheets(run, tmp_path, options, cells):
-    out = tmp_path / "sheet.png"
+    out = tmp_path / "new" / "sheet.png"
     assert sample.main(["--run", str(run), "--out", str(out), *options]) == 0
     rows, columns = cells
     width, height = Image.open(out).size
@@ -93,6 +93,12 @@ def test_interpolation_on_the_sphere():
     [
         (sample, ["--classes", "3,12"], "classes: expected numbers below 10, got 12"),
         (sample, ["--run", "nowhere"], "nowhere holds no run"),
+        (
+            sample,
+            ["--seeds", "4", "--interpolate", "z"],
+            "seeds: expected two or more to go from one to",
+        ),
+        (sample, ["--classes", "4", "--interpolate", "class"], "classes: expected two or more to go from one to"),
         (evaluate, ["--run", "nowhere"], "nowhere holds no run"),
     ],
 )

@@ -187,8 +187,11 @@ class Training:
             distance = values[self.evaluation.name()]
             self.best = distance if self.best is None else min(self.best, distance)
             self._record(values)
-            listed = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-            self.log(f"iteration {self.iteration}  {listed}  best {self.best:.4f}  ({time.monotonic() - start:.0f} s)")
+            others = "".join(f"{name} {value:.4f}  " for name, value in values.items() if value is not distance)
+            self.log(
+                f"iteration {self.iteration}  {self.evaluation.name()} {distance:.4f}  best {self.best:.4f}  {others}"
+                f"({time.monotonic() - start:.0f} s)"
+            )
         if self.folder:
             if sample:
                 write_picture(self.folder.sample_file(self.iteration), enlarged(self.task.samples()))
