@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan import data, evaluate, sample
+from gan import data, evaluate, export, sample
 from gan.classifiers import store
 from gan.classifiers.planar import PlanarClassifier
 from gan.runs import load_generator
@@ -74,6 +74,30 @@ def test_sheets(run, tmp_path, options, cells):
     assert out.with_suffix(".gif").exists() == ("--gif" in options)
 
 
+def test_exported_generator(run, tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network = load_generator(run).network
+    z, labels = torch.randn(3, network.latent_dim), torch.tensor([7, 0, 7])
+    for name in ("generator.onnx", "generator.pt2"):
+        assert export.main(["--run", str(run), "--out", str(tmp_path / "new" / name)]) == 0
+        assert "labels int64 [batch] -> images float32 [batch, 1, 16, 16]" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(tmp_path / "new" / "generator.onnx", providers=["CPUExecutionProvider"])
+    (images,) = session.run(None, {"z": z.numpy(), "labels": labels.numpy()})
+    program = torch.export.load(tmp_path / "new" / "generator.pt2").module()
+    for found in (torch.from_numpy(images), program(z=z, labels=labels)):
+        torch.testing.assert_close(found, network(z, labels), rtol=1e-5, atol=1e-5)
+
+
+def test_an_export_that_differs_is_not_written(run, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    assert export.main(["--run", str(run), "--out", str(tmp_path / "generator.onnx")]) == 1
+    assert "onnxruntime's images differ from the generator's by" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_did_not_know_an_option_yet(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     saved = json.loads((run / "options.json").read_text())
@@ -100,6 +124,8 @@ def test_interpolation_on_the_sphere():
         ),
         (sample, ["--classes", "4", "--interpolate", "class"], "classes: expected two or more to go from one to"),
         (evaluate, ["--run", "nowhere"], "nowhere holds no run"),
+        (export, ["--run", "nowhere"], "nowhere holds no run"),
+        (export, ["--out", "generator.bin"], "out: expected a file name that ends in .onnx or .pt2, got generator.bin"),
     ],
 )
 def test_messages(run, capsys, tool, arguments, message):
