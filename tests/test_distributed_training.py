@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from gan import data
+from gan.classifiers import store
+from gan.classifiers.planar import PlanarClassifier
+from gan.metrics.evaluation import METRICS, Evaluation
+from gan.metrics.extractors import classifier_extractor
+from gan.networks import build_generator
 from gan.options import resolve
 from gan.training import distributed
 from gan.training.loop import Training
@@ -45,6 +52,22 @@ def step(case: str, world) -> dict[str, torch.Tensor]:
         if buffer.is_floating_point()
     }
     return {"losses": distributed.mean_over_ranks(losses), **gradients, **buffers}
+
+
+def metrics(world, cache) -> dict[str, float]:
+    """Of a generator with random weights, by features of a classifier with random weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GCNN_CACHE", str(cache))
+        torch.manual_seed(0)
+        description = store.Description("p4cnn", 16, 1, 10, "digits", "none", epochs=0, seed=0, error=0.9)
+        path = store.store(PlanarClassifier("p4cnn", 16, 1, 10), description, [])
+        generator = build_generator("digits", "p4", width=0.1).eval()
+        validation = data.load("digits", split="validation")
+        evaluation = Evaluation(
+            validation, classifier_extractor(path, "cpu"), samples=600, seed=0, world=world, metrics=METRICS
+        )
+        # safetensors writes metadata in any order, so that the classifier's key is another one in every process
+        return {name.rpartition("-")[0]: value for name, value in evaluation.of_generator(generator).items()}
 
 
 class Frozen(torch.optim.SGD):
@@ -96,8 +119,17 @@ def test_the_step_of_two_processes_is_that_of_one(case, shared_steps):
         assert (one - two).norm() <= 1e-5 * one.norm(), player
 
 
+def test_the_metrics_of_two_processes_are_those_of_one(shared_steps, tmp_path):
+    alone = metrics(distributed.join("cpu"), tmp_path)
+    shared = json.loads((shared_steps / "metrics.json").read_text())
+    assert len(alone) == 5 and shared == pytest.approx(alone, rel=1e-9)
+
+
 if __name__ == "__main__":
     world = distributed.join("cpu")
+    values = metrics(world, Path(sys.argv[1]) / "cache")
+    if world.is_main:
+        (Path(sys.argv[1]) / "metrics.json").write_text(json.dumps(values))
     for name in CASES:
         changes = step(name, world)
         if world.is_main:
