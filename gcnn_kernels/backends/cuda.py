@@ -12,12 +12,12 @@ import torch
 from . import binaries
 from .base import Backend
 from .compiled import CompiledMixin
-from .expansion import ExpansionMixin
+from .expansion import OnlyExpansionMixin
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-class CudaBackend(ExpansionMixin, CompiledMixin, Backend):
+class CudaBackend(OnlyExpansionMixin, CompiledMixin, Backend):
     name = "cuda"
 
     @property
@@ -30,33 +30,12 @@ class CudaBackend(ExpansionMixin, CompiledMixin, Backend):
             return "torch.cuda.is_available() is False"
         return reason
 
-    def refuses_conv(self, problem, algorithm):
-        if algorithm not in ("auto", "expand"):
-            return f"it has the algorithm 'expand' only, not {algorithm!r}"
-        return _refuses(problem.device, problem.dtype)
-
-    def choose_algorithm(self, problem):
-        return "expand"
-
-    def conv(self, problem, algorithm, x, weight, bias):
-        return self.expanded_conv(problem, x, weight, bias)
-
-    def conv_input_grad(self, problem, algorithm, grad, weight):
-        return self.expanded_conv_input_grad(problem, grad, weight)
-
-    def conv_weight_grad(self, problem, algorithm, grad, x):
-        return self.expanded_conv_weight_grad(problem, grad, x)
-
-    def refuses(self, op, x):
-        return _refuses(x.device, x.dtype)
-
-
-def _refuses(device, dtype):
-    if device.type != "cuda":
-        return f"it runs on CUDA devices, not on {device}"
-    if dtype not in _DTYPES:
-        return f"it computes in {', '.join(map(str, _DTYPES))}, not {dtype}"
-    return _refuses_device(torch.cuda.current_device() if device.index is None else device.index)
+    def refuses_tensor(self, device, dtype):
+        if device.type != "cuda":
+            return f"it runs on CUDA devices, not on {device}"
+        if dtype not in _DTYPES:
+            return f"it computes in {', '.join(map(str, _DTYPES))}, not {dtype}"
+        return _refuses_device(torch.cuda.current_device() if device.index is None else device.index)
 
 
 @cache

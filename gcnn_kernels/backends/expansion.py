@@ -5,6 +5,8 @@ It needs no kernel but the expansion and its adjoint, so any backend that has th
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 import torch.nn.functional as F
 
@@ -40,6 +42,34 @@ class ExpansionMixin:
         return torch.ops.aten.convolution_backward(
             grad, x, stack, None, problem.stride, problem.padding, problem.dilation, False, [0, 0], 1, mask
         )
+
+
+class OnlyExpansionMixin(ExpansionMixin):
+    """The convolutions of a backend that has this algorithm alone."""
+
+    def refuses_conv(self, problem, algorithm):
+        if algorithm not in ("auto", "expand"):
+            return f"it has the algorithm 'expand' only, not {algorithm!r}"
+        return self.refuses_tensor(problem.device, problem.dtype)
+
+    @abstractmethod
+    def refuses_tensor(self, device, dtype) -> str | None:
+        """Why tensors of that device and dtype cannot be served, or None."""
+
+    def refuses(self, op, x):
+        return self.refuses_tensor(x.device, x.dtype)
+
+    def choose_algorithm(self, problem):
+        return "expand"
+
+    def conv(self, problem, algorithm, x, weight, bias):
+        return self.expanded_conv(problem, x, weight, bias)
+
+    def conv_input_grad(self, problem, algorithm, grad, weight):
+        return self.expanded_conv_input_grad(problem, grad, weight)
+
+    def conv_weight_grad(self, problem, algorithm, grad, x):
+        return self.expanded_conv_weight_grad(problem, grad, x)
 
 
 def _to_planar(x):

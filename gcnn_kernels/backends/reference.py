@@ -12,34 +12,17 @@ import torch
 
 from ..layout import map_format, to_map_format
 from .base import Backend
-from .expansion import ExpansionMixin
+from .expansion import OnlyExpansionMixin
 from .tables import filter_sources, filter_targets
 
 
-class ReferenceBackend(ExpansionMixin, Backend):
+class ReferenceBackend(OnlyExpansionMixin, Backend):
     name = "reference"
 
     def missing(self):
         return None
 
-    def refuses_conv(self, problem, algorithm):
-        if algorithm not in ("auto", "expand"):
-            return f"it has the algorithm 'expand' only, not {algorithm!r}"
-        return None
-
-    def choose_algorithm(self, problem):
-        return "expand"
-
-    def conv(self, problem, algorithm, x, weight, bias):
-        return self.expanded_conv(problem, x, weight, bias)
-
-    def conv_input_grad(self, problem, algorithm, grad, weight):
-        return self.expanded_conv_input_grad(problem, grad, weight)
-
-    def conv_weight_grad(self, problem, algorithm, grad, x):
-        return self.expanded_conv_weight_grad(problem, grad, x)
-
-    def refuses(self, op, x):
+    def refuses_tensor(self, device, dtype):
         return None
 
     def expand_filters(self, weight, group):

@@ -26,6 +26,13 @@ WARPS = 4
 
 
 @triton.jit
+def _program(outer, BLOCK_L: tl.constexpr):
+    """The matrix, the chunk of its rows and the columns ``[1, BLOCK_L]`` of this program."""
+    col = (tl.program_id(1) * BLOCK_L + tl.arange(0, BLOCK_L))[None, :]
+    return (tl.program_id(0) % outer).to(tl.int64), tl.program_id(0) // outer, col
+
+
+@triton.jit
 def _tile_offsets(first_row, rows, row_size, size, col, BLOCK_R: tl.constexpr):
     """Rows ``[BLOCK_R, 1]`` from ``first_row`` on, offsets of the tile and the mask of what is inside."""
     row = first_row + tl.arange(0, BLOCK_R)[:, None]
@@ -43,9 +50,7 @@ def stats_kernel(
 
     LAST: of each column, ``[chunk, row_size]`` (the batch is one matrix); else of all columns, ``[outer, chunk]``.
     """
-    col = (tl.program_id(1) * BLOCK_L + tl.arange(0, BLOCK_L))[None, :]
-    chunk = tl.program_id(0) // outer
-    plane = (tl.program_id(0) % outer).to(tl.int64)
+    plane, chunk, col = _program(outer, BLOCK_L)
     x += plane * size
     # Welford's recurrence for every place of the tile; the places are combined once, at the end.
     m = tl.zeros((BLOCK_R, BLOCK_L), SUM)
@@ -87,40 +92,40 @@ def stats_kernel(
 
 
 @triton.jit
+def _part_offsets(first, outer, inner, outer_stride, inner_stride, BLOCK: tl.constexpr):
+    """Offsets of BLOCK of the parts (outer, inner) from the first on, and the mask."""
+    part = first + tl.arange(0, BLOCK)
+    return part // inner * outer_stride + part % inner * inner_stride, part < outer * inner
+
+
+@triton.jit
 def combine_stats_kernel(
     mean, square, count, out_mean, out_var,
     outer, inner, outer_stride, inner_stride, channel_stride, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Mean and biased variance of one channel from its parts (Chan, Golub & LeVeque 1979); parts are (outer, inner)."""
     channel = tl.program_id(0)
+    mean += channel * channel_stride
+    square += channel * channel_stride
+    count += channel * channel_stride
     SUM: tl.constexpr = mean.dtype.element_ty
     weighted = tl.zeros((BLOCK,), SUM)
     number = tl.zeros((BLOCK,), SUM)
     for first in range(0, outer * inner, BLOCK):
-        part = first + tl.arange(0, BLOCK)
-        at = channel * channel_stride + part // inner * outer_stride + part % inner * inner_stride
-        n = tl.load(count + at, mask=part < outer * inner, other=0.0)
-        weighted += n * tl.load(mean + at, mask=part < outer * inner, other=0.0)
+        at, inside = _part_offsets(first, outer, inner, outer_stride, inner_stride, BLOCK)
+        n = tl.load(count + at, mask=inside, other=0.0)
+        weighted += n * tl.load(mean + at, mask=inside, other=0.0)
         number += n
     total = tl.sum(number)
     centre = tl.sum(weighted) / total
     deviation = tl.zeros((BLOCK,), SUM)
     for first in range(0, outer * inner, BLOCK):
-        part = first + tl.arange(0, BLOCK)
-        at = channel * channel_stride + part // inner * outer_stride + part % inner * inner_stride
-        n = tl.load(count + at, mask=part < outer * inner, other=0.0)
-        difference = tl.load(mean + at, mask=part < outer * inner, other=0.0) - centre
-        deviation += tl.load(square + at, mask=part < outer * inner, other=0.0) + n * difference * difference
+        at, inside = _part_offsets(first, outer, inner, outer_stride, inner_stride, BLOCK)
+        n = tl.load(count + at, mask=inside, other=0.0)
+        difference = tl.load(mean + at, mask=inside, other=0.0) - centre
+        deviation += tl.load(square + at, mask=inside, other=0.0) + n * difference * difference
     tl.store(out_mean + channel, centre)
     tl.store(out_var + channel, tl.sum(deviation) / total)
-
-
-@triton.jit
-def _channel_and_sample(plane, col, channels, LAST: tl.constexpr):
-    if LAST:
-        return col % channels, plane
-    else:
-        return plane % channels, plane // channels
 
 
 @triton.jit
@@ -135,26 +140,49 @@ def _parameter(parameter, channel, sample, channels, KIND: tl.constexpr, SUM: tl
 
 
 @triton.jit
+def _constants(
+    mean, rstd, weight, bias, plane, col, channels,
+    WEIGHT: tl.constexpr, BIAS: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
+):  # fmt: skip
+    """The channels of a tile's columns, and there mean, rstd, weight and bias."""
+    if LAST:
+        channel, sample = col % channels, plane
+    else:
+        channel, sample = plane % channels, plane // channels
+    scale = _parameter(weight, channel, sample, channels, WEIGHT, SUM, 1.0)
+    shift = _parameter(bias, channel, sample, channels, BIAS, SUM, 0.0)
+    return channel, tl.load(mean + channel), tl.load(rstd + channel), scale, shift
+
+
+@triton.jit
+def _normalised(x, at, inside, centre, inverse, SUM: tl.constexpr):
+    return (tl.load(x + at, mask=inside, other=0.0).to(SUM) - centre) * inverse
+
+
+@triton.jit
+def _masked_grad(grad, at, inside, xhat, scale, shift, slope, SUM: tl.constexpr):
+    """The gradient before the activation, whose sign is recomputed as ``apply_kernel`` has it."""
+    g = tl.load(grad + at, mask=inside, other=0.0).to(SUM)
+    return tl.where(xhat * scale + shift > 0, g, g * slope)
+
+
+@triton.jit
 def apply_kernel(
     x, mean, rstd, weight, bias, y,
     channels, outer, rows, row_size, size, rows_per_chunk, slope,
     WEIGHT: tl.constexpr, BIAS: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
-    col = (tl.program_id(1) * BLOCK_L + tl.arange(0, BLOCK_L))[None, :]
-    chunk = tl.program_id(0) // outer
-    plane = (tl.program_id(0) % outer).to(tl.int64)
-    channel, sample = _channel_and_sample(plane, col, channels, LAST)
-    centre = tl.load(mean + channel)
-    scale = tl.load(rstd + channel) * _parameter(weight, channel, sample, channels, WEIGHT, SUM, 1.0)
-    shift = _parameter(bias, channel, sample, channels, BIAS, SUM, 0.0)
+    plane, chunk, col = _program(outer, BLOCK_L)
+    _, centre, inverse, scale, shift = _constants(
+        mean, rstd, weight, bias, plane, col, channels, WEIGHT, BIAS, LAST, SUM
+    )
     x += plane * size
     y += plane * size
     for step in range(rows_per_chunk // BLOCK_R):
         first_row = chunk * rows_per_chunk + step * BLOCK_R
         at, inside = _tile_offsets(first_row, rows, row_size, size, col, BLOCK_R)
-        value = tl.load(x + at, mask=inside, other=0.0).to(SUM)
-        value = (value - centre) * scale + shift
+        value = _normalised(x, at, inside, centre, inverse, SUM) * scale + shift
         value = tl.where(value > 0, value, value * slope)
         tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
 
@@ -167,15 +195,11 @@ def backward_sums_kernel(
     BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
     """Sums of g and of g * xhat over a chunk of rows: ``[sample, chunk, row_size]`` (LAST), else ``[plane, chunk]``."""
-    col = (tl.program_id(1) * BLOCK_L + tl.arange(0, BLOCK_L))[None, :]
-    chunk = tl.program_id(0) // outer
+    plane, chunk, col = _program(outer, BLOCK_L)
     chunks = tl.num_programs(0) // outer
-    plane = (tl.program_id(0) % outer).to(tl.int64)
-    channel, sample = _channel_and_sample(plane, col, channels, LAST)
-    centre = tl.load(mean + channel)
-    inverse = tl.load(rstd + channel)
-    scale = _parameter(weight, channel, sample, channels, WEIGHT, SUM, 1.0)
-    shift = _parameter(bias, channel, sample, channels, BIAS, SUM, 0.0)
+    _, centre, inverse, scale, shift = _constants(
+        mean, rstd, weight, bias, plane, col, channels, WEIGHT, BIAS, LAST, SUM
+    )
     x += plane * size
     grad += plane * size
     total_g = tl.zeros((BLOCK_R, BLOCK_L), SUM)
@@ -183,9 +207,8 @@ def backward_sums_kernel(
     for step in range(rows_per_chunk // BLOCK_R):
         first_row = chunk * rows_per_chunk + step * BLOCK_R
         at, inside = _tile_offsets(first_row, rows, row_size, size, col, BLOCK_R)
-        xhat = (tl.load(x + at, mask=inside, other=0.0).to(SUM) - centre) * inverse
-        g = tl.load(grad + at, mask=inside, other=0.0).to(SUM)
-        g = tl.where(xhat * scale + shift > 0, g, g * slope)
+        xhat = _normalised(x, at, inside, centre, inverse, SUM)
+        g = _masked_grad(grad, at, inside, xhat, scale, shift, slope, SUM)
         total_g += g
         total_gx += g * xhat
     if LAST:
@@ -205,13 +228,14 @@ def combine_sums_kernel(
     """The sums of one (sample, channel) from its parts (outer, inner)."""
     sample = (tl.program_id(0) // channels).to(tl.int64)
     start = sample * sample_stride + tl.program_id(0) % channels * channel_stride
+    sum_g += start
+    sum_gx += start
     total_g = tl.zeros((BLOCK,), sum_g.dtype.element_ty)
     total_gx = tl.zeros((BLOCK,), sum_g.dtype.element_ty)
     for first in range(0, outer * inner, BLOCK):
-        part = first + tl.arange(0, BLOCK)
-        at = start + part // inner * outer_stride + part % inner * inner_stride
-        total_g += tl.load(sum_g + at, mask=part < outer * inner, other=0.0)
-        total_gx += tl.load(sum_gx + at, mask=part < outer * inner, other=0.0)
+        at, inside = _part_offsets(first, outer, inner, outer_stride, inner_stride, BLOCK)
+        total_g += tl.load(sum_g + at, mask=inside, other=0.0)
+        total_gx += tl.load(sum_gx + at, mask=inside, other=0.0)
     tl.store(out_g + tl.program_id(0), tl.sum(total_g))
     tl.store(out_gx + tl.program_id(0), tl.sum(total_gx))
 
@@ -223,25 +247,20 @@ def backward_input_kernel(
     WEIGHT: tl.constexpr, BIAS: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
-    col = (tl.program_id(1) * BLOCK_L + tl.arange(0, BLOCK_L))[None, :]
-    chunk = tl.program_id(0) // outer
-    plane = (tl.program_id(0) % outer).to(tl.int64)
-    channel, sample = _channel_and_sample(plane, col, channels, LAST)
-    centre = tl.load(mean + channel)
-    inverse = tl.load(rstd + channel)
+    plane, chunk, col = _program(outer, BLOCK_L)
+    channel, centre, inverse, scale, shift = _constants(
+        mean, rstd, weight, bias, plane, col, channels, WEIGHT, BIAS, LAST, SUM
+    )
     average = tl.load(mean_g + channel)
     slant = tl.load(mean_gx + channel)
-    scale = _parameter(weight, channel, sample, channels, WEIGHT, SUM, 1.0)
-    shift = _parameter(bias, channel, sample, channels, BIAS, SUM, 0.0)
     x += plane * size
     grad += plane * size
     dx += plane * size
     for step in range(rows_per_chunk // BLOCK_R):
         first_row = chunk * rows_per_chunk + step * BLOCK_R
         at, inside = _tile_offsets(first_row, rows, row_size, size, col, BLOCK_R)
-        xhat = (tl.load(x + at, mask=inside, other=0.0).to(SUM) - centre) * inverse
-        g = tl.load(grad + at, mask=inside, other=0.0).to(SUM)
-        g = tl.where(xhat * scale + shift > 0, g, g * slope)
+        xhat = _normalised(x, at, inside, centre, inverse, SUM)
+        g = _masked_grad(grad, at, inside, xhat, scale, shift, slope, SUM)
         value = (scale * g - average - xhat * slant) * inverse
         tl.store(dx + at, value.to(dx.dtype.element_ty), mask=inside)
 
