@@ -1,11 +1,12 @@
 """``python -m benches.gpu_suite``: the layers and training steps of the GANs on one NVIDIA GPU, in under ten minutes.
 
-First the device tests ``tests/test_gpu_*.py`` run, and nothing is timed if one fails. Then, in bfloat16 and in tf32,
-every convolution, norm and pool of the networks is checked against the naive layers and timed against them (filter
-stack on cuDNN in channels_last, for some also through ``torch.compile``), and whole steps are timed in eager mode and
-as CUDA graphs. Rates are given as shares of what a large matrix product and a large copy reach in the same run.
+First the device tests ``tests/test_gpu_*.py`` run. Then, in bfloat16 and in tf32, every convolution, norm and pool of
+the networks is checked against the naive layers and timed against them (filter stack on cuDNN in channels_last, for
+some also through ``torch.compile``), and whole steps are timed in eager mode and as CUDA graphs. Rates are given as
+shares of what a large matrix product and a large copy reach in the same run.
 
-It prints a table and writes JSON and a picture to ``benches/results/``.
+It prints a table and writes JSON, anew after every case, and a picture to ``benches/results/``. A case that fails is
+recorded with its error; the exit status is then 1, as it is if a device test fails.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import statistics
+import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +34,7 @@ from .cases import BATCHES, ConvCase, MapCase, conv_cases, map_cases
 
 RESULTS = Path(__file__).parent / "results"
 BUDGET = 540  # seconds; cases that no longer fit are listed as left out
+TEST_SECONDS, COMPILE_SECONDS = 200, 100  # of these, at most
 MODES = ("forward", "forward+backward")
 TOLERANCES = {"bf16": 1e-2, "tf32": 1e-3}  # ||out - ref|| / ||ref|| against float64
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32}
@@ -45,37 +49,88 @@ def main(arguments: list[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("benches.gpu_suite: needs an NVIDIA GPU; torch.cuda.is_available() is False", file=sys.stderr)
         return 1
-    import pytest
-
-    started = time.monotonic()
-    tests = Path(__file__).parents[1] / "tests"
-    device_tests = [str(tests / name) for name in ("test_gpu_kernels.py", "test_gpu_triton.py")]
-    if pytest.main(["-q", "-x", "-m", "gpu", *device_tests]) != 0:
-        print("benches.gpu_suite: the device tests failed, so nothing is timed", file=sys.stderr)
-        return 1
     allow_tf32()
     torch.backends.cudnn.benchmark = True
-    device = torch.device("cuda")
+    report = run(torch.device("cuda"), torch.cuda.get_device_name(), options.output)
+    return 0 if report["device_tests"] == "passed" and not report["errors"] else 1
+
+
+def run(device, gpu: str, folder: Path) -> dict:
+    """The whole suite; returns the report that it also writes to the folder."""
+    deadline = time.monotonic() + BUDGET
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{gpu.lower().replace(' ', '-')}.json"
+    report = {"gpu": gpu, "torch": torch.__version__, "device_tests": device_tests()}
+    write(report, path)
     cases = [at_paper_batch(case) for case in (*conv_cases(), *map_cases())]
     compile_ahead(cases)
-    report = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "ceilings": ceilings(device)}
-    report |= {"results": [], "left_out": []}
-    work = [partial(time_case, case, name, device, report["ceilings"]) for name in DTYPES for case in cases]
-    work += [partial(time_step, dataset, group, player, device) for dataset, group in STEPS for player in "DG"]
-    for job in work:
-        if time.monotonic() - started > BUDGET:
-            report["left_out"].append(" ".join(str(getattr(a, "name", a)) for a in job.args[:3]))
-            continue
-        for result in job():
-            report["results"].append(result)
-            print(line(result), flush=True)
-        torch.cuda.empty_cache()
+    report["ceilings"] = ceilings(device)
+    measure(report, jobs(cases, device, report["ceilings"]), deadline, path)
     summarise(report)
-    options.output.mkdir(parents=True, exist_ok=True)
-    stem = report["gpu"].lower().replace(" ", "-")
-    (options.output / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-    plot(report, options.output / f"{stem}.png")
-    return 0
+    write(report, path)
+    plot(report, path.with_suffix(".png"))
+    return report
+
+
+def device_tests() -> str:
+    """ "passed", or what went wrong. They have a process of their own: after a fault it could not use CUDA any more."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "test_gpu_kernels.py", "test_gpu_triton.py"]
+    tests = Path(__file__).parents[1] / "tests"
+    try:
+        run = subprocess.run(command, cwd=tests, stdout=subprocess.PIPE, text=True, timeout=TEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"not finished in {TEST_SECONDS} s"
+    print(run.stdout[-6000:], flush=True)
+    return "passed" if run.returncode == 0 else run.stdout[-6000:]
+
+
+def jobs(cases, device, ceilings) -> list[tuple[str, Callable]]:
+    """Names and functions, the most important first: layers in bfloat16, whole steps, layers in tf32."""
+
+    def layers_in(name):
+        return [(f"{case.name} {name}", partial(time_case, case, name, device, ceilings)) for case in cases]
+
+    steps = [
+        (f"{dataset}-{player}-step-{group}", partial(time_step, dataset, group, player, device))
+        for dataset, group in STEPS
+        for player in "DG"
+    ]
+    return [*layers_in("bf16"), *steps, *layers_in("tf32")]
+
+
+def measure(report, jobs, deadline, path) -> None:
+    """Runs the jobs and writes the report after each. One that fails is recorded and the next begins."""
+
+    def out_of_time(*_):
+        raise TimeoutError("the budget was spent")
+
+    report |= {"results": [], "errors": {}, "left_out": []}
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, max(1e-3, deadline - time.monotonic()))
+    try:
+        for name, job in jobs:
+            if time.monotonic() > deadline:
+                report["left_out"].append(name)
+                continue
+            try:
+                results = job()
+            except Exception as error:
+                report["errors"][name] = f"{type(error).__name__}: {error}"
+                print(f"FAILED {name}: {report['errors'][name]}", flush=True)
+            else:
+                report["results"] += results
+                print(*map(line, results), sep="\n", flush=True)
+            torch.cuda.empty_cache()
+            write(report, path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def write(report, path: Path) -> None:
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(report, indent=1) + "\n")
+    draft.replace(path)
 
 
 def allow_tf32() -> None:
@@ -123,19 +178,28 @@ def ceilings(device) -> dict:
 
 
 def compile_ahead(cases) -> None:
-    """Compiles the kernels of all cases in several processes, into Triton's cache on disk."""
-    context = multiprocessing.get_context("spawn")
-    jobs = [(case, name) for name in DTYPES for case in cases]
-    with ProcessPoolExecutor(max(1, min(12, (os.cpu_count() or 2) - 2)), mp_context=context) as pool:
-        list(pool.map(_run_once, jobs))
+    """Compiles the kernels of all cases in several processes, into Triton's cache on disk, for ``COMPILE_SECONDS``.
+
+    What fails here, or is not reached, does so again where it is timed.
+    """
+    deadline = time.monotonic() + COMPILE_SECONDS
+    work = [(case, name) for name in DTYPES for case in cases]
+    with multiprocessing.get_context("spawn").Pool(max(1, min(12, (os.cpu_count() or 2) - 2))) as pool:
+        done = pool.imap_unordered(_run_once, work)
+        for _ in work:
+            try:
+                done.next(timeout=max(0.0, deadline - time.monotonic()))
+            except multiprocessing.TimeoutError:
+                return
+            except Exception as error:
+                print(f"compiling ahead: {type(error).__name__}: {error}", flush=True)
 
 
 def _run_once(job):
     case, name = job
     allow_tf32()
-    contestants(replace(case, batch=min(case.batch, 16)), DTYPES[name], torch.device("cuda"))["ours"](
-        "forward+backward"
-    )
+    small = replace(case, batch=min(case.batch, 16))
+    contestants(small, DTYPES[name], torch.device("cuda"))["ours"]("forward+backward")
 
 
 # --- contestants -----------------------------------------------------------------------------------------------
@@ -273,7 +337,7 @@ class GanStep:
         self.optimizer = torch.optim.Adam(self.parameters, 1e-4, (0.0, 0.9), fused=True, capturable=True)
 
     def __call__(self):
-        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+        with torch.autocast(self.images.device.type, torch.bfloat16, cache_enabled=False):
             total = self.discriminator_loss() if self.player == "D" else self.generator_loss()
         gradients = torch.autograd.grad(total, self.parameters)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
@@ -343,6 +407,8 @@ def summarise(report) -> None:
         print(f"{value:5.2f}x  {name}")
     for name in report["left_out"]:
         print("left out, no time:", name)
+    for name, error in report["errors"].items():
+        print(f"failed: {name}: {error}")
 
 
 def plot(report, path: Path) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -55,34 +56,50 @@ def main(arguments: list[str] | None = None) -> int:
     if not os.access(path.parent, os.W_OK):
         print(f"gcnn_kernels.tune: {path.parent} cannot be written; choose a folder with --output", file=sys.stderr)
         return 1
-    table = dict(cost.table(name))
+    tune(device, path)
+    print(f"wrote {path}")
+    return 0
+
+
+def tune(device: torch.device, path: Path) -> None:
+    """Measures, and writes the table anew after every layer, so that an interrupted run keeps what it has measured."""
+    from .backends.triton import cost
+
+    table = dict(cost.table(cost.generation(device)))
     table["gpu"] = torch.cuda.get_device_name(device)
     table["source"] = (
         f"Layers in 'measured' were timed by gcnn_kernels.tune on {table['gpu']}, torch {torch.__version__}, "
         f"{time.strftime('%Y-%m-%d')}; all else is as shipped."
     )
-    table["measured"] = measured(device)
+    table["measured"] = []
     draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(table, indent=1) + "\n")
-    draft.replace(path)
-    print(f"wrote {path}")
-    return 0
+    for record in measured(device):
+        print(record, flush=True)
+        table["measured"].append(record)
+        draft.write_text(json.dumps(table, indent=1) + "\n")
+        draft.replace(path)
 
 
-def measured(device: torch.device) -> list[dict]:
-    """A record for every layer, operator and arithmetic: what it is, and milliseconds per algorithm."""
+def measured(device: torch.device) -> Iterator[dict]:
+    """A record for every layer, operator and arithmetic: what it is, and milliseconds per algorithm.
+
+    An algorithm that fails, for want of memory for instance, is reported and left out.
+    """
     from .backends.triton import cost
 
-    records = []
     for dtype in DTYPES:
+        kind = cost.arithmetic(dtype)
         for layer in LAYERS:
             for op in OPERATORS:
                 problem = layer_problem(op, *layer, dtype, device)
-                kind = cost.arithmetic(dtype)
-                times = {a: milliseconds(problem, a) for a in cost.candidates(problem)}
-                records.append({**cost.layer_key(problem, kind), **cost.layer_sizes(problem), "milliseconds": times})
-                print(f"{records[-1]}", flush=True)
-    return records
+                times = {}
+                for algorithm in cost.candidates(problem):
+                    try:
+                        times[algorithm] = milliseconds(problem, algorithm)
+                    except RuntimeError as error:
+                        print(f"gcnn_kernels.tune: {algorithm} failed for {problem}: {error}", file=sys.stderr)
+                if times:
+                    yield {**cost.layer_key(problem, kind), **cost.layer_sizes(problem), "milliseconds": times}
 
 
 def layer_problem(op, group, lifting, in_channels, out_channels, size, batch, dtype, device, kernel=3) -> ConvProblem:

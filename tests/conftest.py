@@ -8,6 +8,11 @@ import pytest
 import torch
 
 
+def pytest_addoption(parser):
+    help = "compile every program that the networks' layers can select, not only the largest tiles (minutes)"
+    parser.addoption("--all-tiles", action="store_true", help=help)
+
+
 @pytest.fixture(scope="session")
 def golden():
     """float64 inputs, filters and outputs that fix the convention (tests/data/group_conv.npz)."""

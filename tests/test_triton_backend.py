@@ -35,6 +35,13 @@ def test_reasons_for_a_missing_or_old_triton(monkeypatch):
     assert backend._missing.__wrapped__() == "no NVIDIA GPU is usable here: torch.cuda.is_available() is False"
 
 
+def test_an_explicit_request_says_why_it_cannot_be_served(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.5.1")
+    monkeypatch.setattr(backend, "_missing", backend._missing.__wrapped__)
+    with pytest.raises(RuntimeError, match=r"'triton' cannot run conv .*it needs triton 3.6 or newer"):
+        gk.group_conv2d(torch.zeros(1, 2, 4, 5, 5), torch.zeros(3, 2, 4, 3, 3), backend="triton")
+
+
 def test_reasons_for_a_tensor(monkeypatch):
     reason = backend._refuses_tensor.__wrapped__
     assert reason(torch.device("cpu"), torch.float32) == "it runs on NVIDIA GPUs, not on cpu"
@@ -44,6 +51,17 @@ def test_reasons_for_a_tensor(monkeypatch):
     assert reason(device, torch.float32) == "it needs compute capability 8.0 (Ampere) or newer, cuda:0 has 7.5"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert reason(device, torch.float32) is None
+
+
+def test_more_numbers_than_int32_counts_are_refused(monkeypatch):
+    monkeypatch.setattr(backend, "_refuses_tensor", lambda device, dtype: None)
+    served, many_pixels, large_sample = (
+        problem(channels=(c, c), size=n) for c, n in ((1, 8000), (1, 8192), (64, 2048))
+    )
+    refuses = backend.TritonBackend().refuses_conv
+    assert refuses(served, "direct") is None
+    for refused in (many_pixels, large_sample):
+        assert refuses(refused, "direct").endswith("in int32, here are 2147483648")
 
 
 def test_an_error_for_want_of_memory_says_what_was_asked_for(monkeypatch):

@@ -2,22 +2,33 @@
 
 The backend is called on meta tensors while Triton's launcher is replaced by one that records; what it recorded is
 compiled ahead of time. No register may be spilled, and products run on tensor cores wherever the arithmetic has them.
+
+By default each kernel is compiled with the largest tile that the networks' layers take; ``pytest --all-tiles`` compiles
+every program that they can select, which takes many minutes. Run that after a change of a kernel or a table.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
 import subprocess
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 import gcnn_kernels as gk
+from benches import layers
+from benches.cases import conv_cases
+from benches.gpu_suite import at_paper_batch
 from gcnn_kernels.backends.base import ConvProblem
 
 triton = pytest.importorskip("triton")
 
+import triton.language as tl  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 from triton.runtime.jit import JITFunction  # noqa: E402
@@ -36,84 +47,139 @@ POINTERS = {
     torch.uint8: "*u8",
 }
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+OPERATORS = ("conv", "conv_input_grad", "conv_weight_grad")
+ARITHMETIC = {  # dtype, torch's setting for float32 convolutions
+    "bf16": (torch.bfloat16, "ieee"),
+    "tf32": (torch.float32, "tf32"),
+    "ieee": (torch.float32, "ieee"),
+    "fp64": (torch.float64, "ieee"),
+}
 
 
-@pytest.fixture
-def launches(monkeypatch):
-    """The launches that would have happened: kernel, arguments, keyword arguments."""
-    recorded = []
+@dataclass(frozen=True)
+class Program:
+    """What the launcher would compile for one launch."""
 
-    def record(kernel, *args, grid, warmup, **kwargs):
-        recorded.append((kernel, args, kwargs))
+    name: str
+    source: ASTSource
+    options: dict
+    uses_tensor_cores: bool
 
-    monkeypatch.setattr(JITFunction, "run", record)
-    return recorded
+    @property
+    def key(self):
+        return self.source.hash(), tuple(sorted(self.options.items()))
 
 
-@pytest.fixture
+@dataclass(frozen=True)
+class Compiled:
+    registers: int
+    spilled: int  # bytes of stack and local memory
+    shared: int
+    ptx: str
+
+
+@pytest.fixture(params=ARCHITECTURES)
 def architecture(request, monkeypatch, tmp_path):
     monkeypatch.setenv("GCNN_TUNE_DIR", str(tmp_path))
     monkeypatch.setattr(cost, "generation", lambda device: request.param)
-    cost._choose_tile.cache_clear()
+    for cached in (cost.table, cost._choose_tile, cost._choose_algorithm):
+        cached.cache_clear()
     yield request.param
-    cost._choose_tile.cache_clear()
+    for cached in (cost.table, cost._choose_tile, cost._choose_algorithm):
+        cached.cache_clear()
 
 
 @pytest.fixture
 def arithmetic(request, monkeypatch):
-    precision = "tf32" if request.param == "tf32" else "ieee"
     for module in (cost, direct, fourier):
-        monkeypatch.setattr(module, "dot_precision", lambda dtype: precision)
-    return {"bf16": torch.bfloat16, "tf32": torch.float32, "ieee": torch.float32, "fp64": torch.float64}[request.param]
+        monkeypatch.setattr(module, "dot_precision", lambda dtype: ARITHMETIC[request.param][1])
+    return request.param
 
 
-def source(kernel, args, kwargs):
-    """The program that the launcher would compile: numbers equal to 1 and divisible by 16 are known as such."""
+@pytest.fixture
+def record(monkeypatch):
+    """Calls a function and returns the programs that it would launch."""
+    launches = []
+
+    def launch(kernel, *args, grid, warmup, **kwargs):
+        launches.append((kernel, args, kwargs))
+
+    def record(name, function, *args):
+        launches.clear()
+        function(*args)
+        assert launches
+        return [program(name, *launch) for launch in launches]
+
+    monkeypatch.setattr(JITFunction, "run", launch)
+    return record
+
+
+def program(name, kernel, args, kwargs):
+    """Numbers equal to 1 and divisible by 16 are known as such, as the launcher has it."""
     given = dict(zip(kernel.arg_names, args, strict=False)) | {k: v for k, v in kwargs.items() if k in kernel.arg_names}
     signature, constants, attributes = {}, {}, {}
-    for position, (name, parameter) in enumerate(zip(kernel.arg_names, kernel.params, strict=True)):
-        value = given[name]
+    for position, (argument, parameter) in enumerate(zip(kernel.arg_names, kernel.params, strict=True)):
+        value = given[argument]
         if parameter.is_constexpr or (isinstance(value, int) and value == 1):
-            signature[name], constants[name] = "constexpr", value
+            signature[argument], constants[argument] = "constexpr", value
         elif isinstance(value, torch.Tensor):
-            signature[name], attributes[(position,)] = POINTERS[value.dtype], [["tt.divisibility", 16]]
+            signature[argument], attributes[(position,)] = POINTERS[value.dtype], [["tt.divisibility", 16]]
         elif isinstance(value, int):
-            signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+            signature[argument] = "i32" if -(2**31) <= value < 2**31 else "i64"
             if value % 16 == 0:
                 attributes[(position,)] = [["tt.divisibility", 16]]
         else:
-            signature[name] = "fp32"
-    return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+            signature[argument] = "fp32"
+    options = {name: kwargs[name] for name in ("num_warps", "num_stages", "enable_fp_fusion") if name in kwargs}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    products = constants.get("DOT") == tl.bfloat16 or constants.get("PRECISION") == "tf32"
+    return Program(f"{kernel.__name__} of {name}", source, options, products)
 
 
-def check(recorded, architecture, tmp_path, tensor_cores):
-    """Compiles each recorded launch; ``tensor_cores``: the instruction that convolutions must contain, or None."""
-    target = GPUTarget("cuda", ARCHITECTURES[architecture], 32)
-    assert recorded
-    for kernel, args, kwargs in recorded:
-        options = {name: kwargs[name] for name in ("num_warps", "num_stages", "enable_fp_fusion") if name in kwargs}
-        compiled = triton.compile(source(kernel, args, kwargs), target=target, options=options)
-        cubin = tmp_path / "kernel.cubin"
-        cubin.write_bytes(compiled.asm["cubin"])
-        usage = subprocess.run([CUOBJDUMP, "-res-usage", cubin], capture_output=True, text=True, check=True).stdout
-        registers, stack, local = (int(re.search(rf"{what}:(\d+)", usage)[1]) for what in ("REG", "STACK", "LOCAL"))
-        name = kernel.__name__
-        assert (stack, local) == (0, 0), f"{name} spills: {usage}"
-        assert registers <= 255
-        assert compiled.metadata.shared <= SHARED_MEMORY[architecture], f"{name}: {compiled.metadata.shared} bytes"
-        if tensor_cores and name in ("conv_kernel", "weight_grad_kernel"):
-            assert tensor_cores in compiled.asm["ptx"], f"{name} does not use {tensor_cores}"
+def compiled(programs, architecture) -> list[Compiled]:
+    """Compiles programs on all cores."""
+    global _jobs
+    _jobs = [(program, GPUTarget("cuda", ARCHITECTURES[architecture], 32)) for program in programs]
+    # Forked, since a kernel cannot be pickled.
+    with multiprocessing.get_context("fork").Pool(min(len(_jobs), os.cpu_count() or 1)) as pool_of_processes:
+        return pool_of_processes.map(_compile, range(len(_jobs)), chunksize=1)
 
 
-def problem(op, group, in_channels, out_channels, dtype, lifting=False, k=3):
+def _compile(index) -> Compiled:
+    program, target = _jobs[index]
+    result = triton.compile(program.source, target=target, options=program.options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+        cubin.write(result.asm["cubin"])
+        cubin.flush()
+        command = [CUOBJDUMP, "-res-usage", cubin.name]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    registers, stack, local = (int(re.search(rf"{what}:(\d+)", usage)[1]) for what in ("REG", "STACK", "LOCAL"))
+    return Compiled(registers, stack + local, result.metadata.shared, result.asm["ptx"])
+
+
+def check(programs, architecture):
+    """No spill, within the registers and shared memory of the generation, and products on tensor cores."""
+    programs = list({program.key: program for program in programs}.values())
+    results = compiled(programs, architecture)
+    for program, result in zip(programs, results, strict=True):
+        what = f"{program.name}: {program.options}"
+        assert result.spilled == 0, f"{what} spills {result.spilled} bytes"
+        assert result.registers <= 255, what
+        assert result.shared <= SHARED_MEMORY[architecture], f"{what}: {result.shared} bytes of shared memory"
+        if program.uses_tensor_cores:
+            assert "mma" in result.ptx, f"{what} does not use tensor cores"
+    return results
+
+
+def problem(op, group, in_channels, out_channels, dtype, lifting=False, k=3, batch=32, size=32):
     point = gk.point_group(group)
     return ConvProblem(
-        op, point, 32, in_channels, out_channels, 1 if lifting else point.order, k, (32, 32), (32, 32),
+        op, point, batch, in_channels, out_channels, 1 if lifting else point.order, k, (size, size), (size, size),
         (1, 1), (k // 2, k // 2), (1, 1), dtype, torch.device("meta"),
     )  # fmt: skip
 
 
-def record_conv(layer, algorithm):
+def run_conv(layer, algorithm):
     kernels = {"direct": direct, "fourier": fourier}[algorithm]
     tile = cost.choose_tile(layer, algorithm)
 
@@ -130,52 +196,80 @@ def record_conv(layer, algorithm):
         kernels.conv_weight_grad(layer, tile, y, x)
 
 
-CONVOLUTIONS = [  # architecture, arithmetic, algorithm, operator, group
-    ("sm_80", "bf16", "fourier", "conv", "p4m"),
-    ("sm_80", "bf16", "fourier", "conv_weight_grad", "p4m"),
-    ("sm_80", "tf32", "direct", "conv", "p4m"),
-    ("sm_90", "bf16", "fourier", "conv", "p4m"),
-    ("sm_90", "bf16", "fourier", "conv", "p4"),
-    ("sm_90", "bf16", "fourier", "conv_weight_grad", "p4m"),
-    ("sm_90", "bf16", "fourier", "conv_weight_grad", "p4"),
-    ("sm_90", "tf32", "fourier", "conv", "p4m"),
-    ("sm_90", "tf32", "fourier", "conv_weight_grad", "p4m"),
-    ("sm_90", "bf16", "direct", "conv", "p4m"),
-    ("sm_90", "bf16", "direct", "conv_input_grad", "p4"),
-    ("sm_90", "bf16", "direct", "conv_weight_grad", "p4m"),
-    ("sm_90", "tf32", "direct", "conv", "p4m"),
-    ("sm_90", "ieee", "fourier", "conv", "p4m"),
-    ("sm_90", "fp64", "fourier", "conv", "p4m"),
-    ("sm_90", "ieee", "direct", "conv", "p4m"),
-    ("sm_100", "bf16", "fourier", "conv", "p4m"),
-    ("sm_100", "bf16", "fourier", "conv_weight_grad", "p4m"),
-    ("sm_100", "bf16", "direct", "conv", "p4m"),
-]
+def largest(layers_and_algorithms):
+    """Of each kernel and group the layer with the largest tile, and the widest of those."""
+    found = {}
+    for layer, algorithm in layers_and_algorithms:
+        tile = cost.choose_tile(layer, algorithm)
+        size = (tile.rows * tile.columns * tile.slots * tile.depth, layer.in_channels * layer.out_channels)
+        key = algorithm, layer.op == "conv_weight_grad", layer.group.name
+        if key not in found or size > found[key][0]:
+            found[key] = size, (layer, algorithm)
+    return [chosen for _, chosen in found.values()]
 
 
-@pytest.mark.parametrize(
-    ("architecture", "arithmetic", "algorithm", "op", "group"), CONVOLUTIONS, indirect=["architecture", "arithmetic"]
-)
-def test_convolutions(architecture, arithmetic, algorithm, op, group, launches, tmp_path, request):
-    record_conv(problem(op, group, 64, 64, arithmetic), algorithm)
-    on_tensor_cores = arithmetic == torch.bfloat16 or "tf32" in request.node.callspec.id
-    check(launches, architecture, tmp_path, TENSOR_CORES[architecture] if on_tensor_cores else None)
+@pytest.mark.parametrize("arithmetic", ["bf16", "tf32", "ieee"], indirect=True)
+def test_layers_of_the_networks(arithmetic, architecture, record, pytestconfig):
+    """The tiles that the layers of Dey et al. (2021) take, each with the algorithm chosen for it."""
+    dtype = ARITHMETIC[arithmetic][0]
+    cases = [layers.problem(at_paper_batch(case), op, "meta", dtype) for case in conv_cases() for op in OPERATORS]
+    chosen = [(layer, algorithm) for layer in cases if (algorithm := cost.choose_algorithm(layer)) != "expand"]
+    if not pytestconfig.getoption("all_tiles"):
+        chosen = largest(chosen)
+    check(convolutions(record, chosen), architecture)
 
 
+@pytest.mark.parametrize("arithmetic", ["bf16", "fp64"], indirect=True)
 @pytest.mark.parametrize("architecture", ["sm_90"], indirect=True)
+def test_other_layers(arithmetic, architecture, record):
+    """Channels in whole vectors, narrow layers, and float64."""
+    dtype = ARITHMETIC[arithmetic][0]
+    chosen = [(problem(op, "p4m", 64, 64, dtype), "fourier") for op in OPERATORS]
+    chosen += [(problem(op, "p4m", 3, 11, dtype, lifting=True), "direct") for op in OPERATORS]
+    check(convolutions(record, chosen), architecture)
+
+
 @pytest.mark.parametrize("arithmetic", ["bf16"], indirect=True)
-@pytest.mark.parametrize("op", ["conv", "conv_input_grad", "conv_weight_grad"])
-@pytest.mark.parametrize(("lifting", "channels"), [(True, (3, 11)), (False, (22, 11))])
-def test_narrow_layers(op, lifting, channels, arithmetic, architecture, launches, tmp_path):
-    """On whatever tensor instruction the compiler picks for small tiles."""
-    record_conv(problem(op, "p4m", *channels, arithmetic, lifting), "direct")
-    check(launches, architecture, tmp_path, "mma")
+def test_offsets_in_int64(arithmetic, architecture, record):
+    """Maps of more than 2^31 numbers."""
+    wide = [(problem(op, "p4m", 64, 64, torch.bfloat16, batch=33, size=360), algorithm)
+            for algorithm in ("direct", "fourier") for op in ("conv", "conv_weight_grad")]  # fmt: skip
+    programs = convolutions(record, wide)
+    assert all(program.source.constants[program.source.fn.arg_names.index("WIDE"),] for program in programs)
+    check(programs, architecture)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "channels"), [("sm_80", 181), ("sm_90", 181), ("sm_90", 64)], indirect=["architecture"]
-)
-def test_norm_pool_and_filters(channels, architecture, launches, tmp_path):
+@pytest.mark.parametrize("arithmetic", ["bf16"], indirect=True)
+def test_the_tensor_instruction_of_each_generation(arithmetic, architecture, record):
+    chosen = [(problem(op, "p4m", 64, 64, torch.bfloat16), a) for a, op in (("fourier", "conv"), ("direct", "conv"))]
+    for result in check(convolutions(record, chosen), architecture):
+        assert TENSOR_CORES[architecture] in result.ptx
+
+
+@pytest.mark.parametrize("arithmetic", ["bf16"], indirect=True)
+@pytest.mark.parametrize("architecture", ["sm_90"], indirect=True)
+@pytest.mark.parametrize(("algorithm", "channels"), [("fourier", (90, 181)), ("direct", (22, 11))])
+def test_weights_are_loaded_in_whole_vectors(algorithm, channels, arithmetic, architecture, record):
+    """Asynchronous copies, of 4 bytes at least, for any number of channels: the filters' copy has padded rows."""
+    (result,) = compiled(convolutions(record, [(problem("conv", "p4m", *channels, torch.bfloat16), algorithm)]),
+                         architecture)  # fmt: skip
+    assert re.search(r"cp\.async\.\w+\.shared\.global \[.*\], 0x(4|8|10)\b", result.ptx)
+
+
+def convolutions(record, layers_and_algorithms):
+    """The programs of the products; those before and after them are in ``run_others``."""
+    programs = []
+    for layer, algorithm in layers_and_algorithms:
+        name = f"{algorithm} {layer.op} {layer.group.name} {layer.in_channels}->{layer.out_channels} {layer.dtype}"
+        programs += record(name, run_conv, layer, algorithm)
+    return [program for program in programs if program.name.startswith(("conv_kernel", "weight_grad_kernel"))]
+
+
+def test_norm_pool_and_filters(architecture, record):
+    check(record("181 channels", run_others, 181), architecture)
+
+
+def run_others(channels):
     x = torch.empty(32, channels, 8, 32, 32, dtype=torch.bfloat16, device="meta").to(
         memory_format=torch.channels_last_3d
     )
@@ -190,4 +284,5 @@ def test_norm_pool_and_filters(channels, architecture, launches, tmp_path):
     pool.group_max_gather(x, index)
     point = gk.point_group("p4m")
     filters.reduce_filters(filters.expand_filters(torch.empty(8, 8, 8, 3, 3, device="meta"), point), point, 8)
-    check(launches, architecture, tmp_path, None)
+    for op, algorithm in (("conv", "fourier"), ("conv_weight_grad", "direct"), ("conv_weight_grad", "fourier")):
+        run_conv(problem(op, "p4m", 8, 8, torch.bfloat16), algorithm)  # the filters' transform, the sum of the parts

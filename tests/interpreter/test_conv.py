@@ -141,6 +141,23 @@ def test_requests_that_cannot_be_served():
         gk.lift_conv2d(image, weight, algorithm="fourier", backend="triton")
     with pytest.raises(RuntimeError, match="serves p4 and p4m, not p1"):
         gk.group_conv2d(image.unsqueeze(2), weight.unsqueeze(2), group="p1", algorithm="fourier", backend="triton")
+    with pytest.raises(RuntimeError, match=r"it computes in .*, not torch.float8_e5m2"):
+        gk.group_max_pool(image.unsqueeze(2).to(torch.float8_e5m2), backend="triton")
+
+
+@pytest.mark.parametrize(("algorithm", "what"), [("direct", "packed filters"), ("fourier", "filters' coefficients")])
+def test_an_error_for_want_of_memory_says_what_was_asked_for(algorithm, what, monkeypatch):
+    x, weight = torch.zeros(1, 2, 4, 5, 5), torch.zeros(3, 2, 4, 3, 3)
+    empty = torch.empty
+
+    def full(shape, **options):
+        if len(shape) == 5:  # the output itself fits
+            return empty(shape, **options)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(torch.OutOfMemoryError, match=f"no memory for the {what}: .* MiB on cpu"):
+        gk.group_conv2d(x, weight, algorithm=algorithm, backend="triton")
 
 
 def test_the_interpreter_is_never_chosen_automatically():

@@ -28,25 +28,21 @@ MAPS = [
     ((2, 3, 1, 40, 33), torch.float32, False),
     ((1, 32, 8, 5, 5), torch.float64, False),
     ((1, 16, 4, 4, 4), torch.float64, True),
+    # several tiles in a row of one program, the last one not full
+    ((2, 5, 8, 33, 31), torch.float32, True),
+    ((4, 5, 1, 70, 73), torch.float32, False),
 ]
+KINDS = ("none", "per map", "per sample", "per sample", "per map", "none", "per map", "per sample")
 
 
-@pytest.mark.parametrize(("shape", "dtype", "last"), MAPS)
-def test_statistics(shape, dtype, last):
+def check_statistics(shape, dtype, last):
     """Far from zero, where a sum of squares would lose the variance."""
     x = random_map(shape, dtype, last, mean=100.0)
     for found, expected in zip(TRITON.norm_stats(x), REFERENCE.norm_stats(x.double()), strict=True):
         assert error(found, expected) <= (1e-12 if dtype == torch.float64 else 2e-6)
 
 
-@pytest.mark.parametrize(
-    ("shape", "dtype", "last", "kind"),
-    [
-        (*case, kind)
-        for case, kind in zip(MAPS, ("none", "per map", "per sample", "per sample", "per map", "none"), strict=True)
-    ],
-)
-def test_norm(shape, dtype, last, kind):
+def check_norm(shape, dtype, last, kind):
     batch, channels = shape[:2]
     x, grad = random_map(shape, dtype, last), random_map(shape, dtype, last, seed=1)
     generator = torch.Generator().manual_seed(2)
@@ -72,6 +68,29 @@ def test_norm(shape, dtype, last, kind):
         assert error(found, reference) <= (1e-12 if dtype == torch.float64 else 2e-6)
     expected = REFERENCE.norm_backward_input(grad.double(), x.double(), *double, 0.2, *(m.double() for m in means))
     assert error(TRITON.norm_backward_input(grad, x, *here, *means), expected) <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize(("shape", "dtype", "last"), MAPS)
+def test_statistics(shape, dtype, last):
+    check_statistics(shape, dtype, last)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "last", "kind"), [(*case, kind) for case, kind in zip(MAPS, KINDS, strict=True)]
+)
+def test_norm(shape, dtype, last, kind):
+    check_norm(shape, dtype, last, kind)
+
+
+@pytest.mark.parametrize(("shape", "last"), [((2, 3, 4, 20, 21), True), ((1, 2, 4, 129, 128), False)])
+def test_many_partial_sums(shape, last, monkeypatch):
+    """More of them than one step of the kernels that combine them takes, as on a GPU with its many programs."""
+    from gcnn_kernels.backends.triton import norm
+
+    monkeypatch.setattr(norm, "TILE", 1024)
+    monkeypatch.setattr(norm, "multiprocessors", lambda device: 1000)
+    check_statistics(shape, torch.float32, last)
+    check_norm(shape, torch.float32, last, "per sample")
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 5, 5), (2, 3, 4, 0, 5)])
@@ -111,7 +130,7 @@ def test_second_derivative_of_norm():
 def test_pool(shape, dtype, last):
     """Bit for bit, with ties and NaN."""
     x = random_map(shape, dtype, last).round()
-    x[0, 0, -1, 0, 0] = float("nan")
+    x[0, 0, -1, 0, 0] = x[-1, -1, :, -1, -1] = float("nan")
     value, index = TRITON.group_max(x)
     expected, expected_index = REFERENCE.group_max(x)
     assert torch.equal(index, expected_index)

@@ -35,6 +35,10 @@ class TritonBackend(ExpansionMixin, Backend):
     # --- convolution -------------------------------------------------------------------------------------------
     def refuses_conv(self, problem, algorithm):
         reason = _refuses_tensor(problem.device, problem.dtype)
+        shapes = problem.in_shape, problem.out_shape
+        counted = max(max(b * height * width, c * s * height * width) for b, c, s, height, width in shapes)
+        if reason is None and counted >= 2**31:
+            reason = f"it counts the pixels of a batch and the numbers of a sample in int32, here are {counted}"
         if reason is None and algorithm == "fourier":
             from . import fourier
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from .launch import dot_precision
 
 ALGORITHMS = ("direct", "fourier", "expand")
 _TABLES = Path(__file__).parent / "tables"
+VECTOR = 16  # numbers; Triton knows of a stride's divisibility by 16 only
 _NEAR = math.log(2)  # a measured layer speaks for layers within a factor of two in every size
 
 
@@ -180,13 +181,34 @@ def _choose_tile(problem, algorithm, kind):
     tiles = table(generation(problem.device))["fourier"][operator][str(problem.group.order)][kind]
     columns = problem.out_channels if problem.op == "conv" else problem.in_channels
     # The first tile that the channels fill; the last one is the narrowest.
-    return next((Tile(*t) for t in tiles if columns > t[1] // 2), Tile(*tiles[-1]))
+    tile = next((Tile(*t) for t in tiles if columns > t[1] // 2), Tile(*tiles[-1]))
+    crowded = _crowded(problem, kind, problem.in_channels, problem.out_channels)
+    return _thinner(tile) if crowded else tile
+
+
+def _crowded(problem, kind: str, *channels: int) -> bool:
+    """Whether addresses leave no room for the large tiles that tensor cores want: they would spill registers.
+
+    That is so for maps whose rows of channels are not aligned, which are read and written number by number with an
+    address for each, and for those of more than 2^31 numbers, with addresses of 64 bits.
+    """
+    unaligned = any(c % VECTOR for c in channels)
+    wide = max(math.prod(problem.in_shape), math.prod(problem.out_shape)) >= 2**31
+    return kind in ("16", "tf32") and (unaligned or wide)
+
+
+def _thinner(tile: Tile) -> Tile:
+    """A tile with half as many numbers per thread, or fewer."""
+    if tile.warps == 8 and tile.columns >= 32:
+        return replace(tile, columns=tile.columns // 2, depth=16)
+    return replace(tile, warps=2 * tile.warps)
 
 
 def _direct_tile(problem, kind) -> Tile:
     """The largest tile of the table's limits, its columns cut to the channels without much padding."""
     limits = table(generation(problem.device))["direct"][kind]
     if problem.op == "conv_weight_grad":
+        thinner = 2 if _crowded(problem, kind) else 1  # as in _thinner
         entries = problem.in_slots * problem.kernel**2
         rows = _piece(problem.out_channels, 16, limits["rows"])
         columns = _piece(problem.in_channels, 1, limits["columns"])
@@ -198,13 +220,15 @@ def _direct_tile(problem, kind) -> Tile:
         if forward:
             channels, slots = problem.out_channels, problem.group.order
         rows = limits["rows"]
-        columns = _piece(channels, max(1, 16 // slots), limits["columns"])
-        slots = min(slots, limits["columns"] // columns)
+        thinner = 2 if _crowded(problem, kind, channels) else 1
+        widest = limits["columns"] // thinner
+        columns = _piece(channels, max(1, 16 // slots), widest)
+        slots = min(slots, widest // columns)
         reduced = problem.in_channels if forward else problem.out_channels
     if columns * slots < 16:
         columns = 16 // slots
     depth = min(limits["depth"], max(16, _power_of_two(reduced)))
-    warps = max(4, min(8, rows * columns * slots // 2048))
+    warps = max(4, min(8, thinner * rows * columns * slots // 2048))
     return Tile(rows, columns, slots, depth, warps, limits["stages"])
 
 

@@ -58,15 +58,15 @@ def conv_kernel(
     channel = (tile_n % channel_tiles) * BLOCK_C + n % BLOCK_C
     slot = (tile_n // channel_tiles) * BLOCK_S + n // BLOCK_C
     channel_in = channel < channels
+    weight_in = channel < weight_row  # the packed rows are padded: a mask that is constant over whole vectors
     m = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     m_in = m < pixels
-    if WIDE:
-        m = m.to(tl.int64)
-    b, i, j = pixel(m, height, width)
-    i = i.to(tl.int32)[:, None]
-    j = j.to(tl.int32)[:, None]
+    b, i, j = pixel(m, height, width, WIDE)
+    i, j = i[:, None], j[:, None]
 
     total = tl.zeros((BLOCK_M, BLOCK_S * BLOCK_C), SUM)
+    if BIAS:  # before the sum, since the stores want all registers
+        total += tl.load(bias + channel, mask=channel_in, other=0.0).to(SUM)[None, :]
     if FLAT:
         steps = tl.cdiv(ENTRIES * x_channels, BLOCK_K)
     else:
@@ -94,11 +94,9 @@ def conv_kernel(
         xs = tl.load(x + x_at, mask=row_in & column_in & m_in[:, None] & k_in[None, :], other=0.0)
         source = tl.load(table + place)
         w_at = source * weight_entry + c[:, None] * weight_row + channel[None, :]
-        ws = tl.load(weight + w_at, mask=k_in[:, None] & channel_in[None, :], other=0.0)
+        ws = tl.load(weight + w_at, mask=k_in[:, None] & weight_in[None, :], other=0.0)
         total = tl.dot(xs.to(DOT), ws.to(DOT), total, input_precision=PRECISION, out_dtype=SUM)
 
-    if BIAS:
-        total += tl.load(bias + channel, mask=channel_in, other=0.0).to(SUM)[None, :]
     y_at = (b[:, None] * y_b + i * y_h + j * y_w) + (slot * y_s + channel * y_c)[None, :]
     tl.store(y + y_at, total.to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
 
@@ -141,11 +139,7 @@ def weight_grad_kernel(
         slot = step % ORDER
         p = step // ORDER * BLOCK_K + tl.arange(0, BLOCK_K)
         p_in = p < pixels
-        if WIDE:
-            p = p.to(tl.int64)
-        b, i, j = pixel(p, height, width)
-        i = i.to(tl.int32)
-        j = j.to(tl.int32)
+        b, i, j = pixel(p, height, width, WIDE)
         grad_at = (b * grad_b + slot * grad_s + i * grad_h + j * grad_w)[None, :] + m[:, None] * grad_c
         gs = tl.load(grad + grad_at, mask=m_in[:, None] & p_in[None, :], other=0.0)
         place = tl.load(table + slot * ENTRIES + entry)[None, :]

@@ -222,11 +222,13 @@ def conv_kernel(
     m = tl.program_id(0) // column_tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     channel = tl.program_id(0) % column_tiles * BLOCK_N + tl.arange(0, BLOCK_N)
     m_in, channel_in = m < pixels, channel < channels
-    if WIDE:
-        m = m.to(tl.int64)
-    b, i, j = pixel(m, height, width)
-    i, j = i.to(tl.int32)[:, None], j.to(tl.int32)[:, None]
+    row_in = channel < row_size  # the coefficients' rows are padded: a mask that is constant over whole vectors
+    b, i, j = pixel(m, height, width, WIDE)
+    i, j = i[:, None], j[:, None]
     total = _zeros(ORDER, BLOCK_M, BLOCK_N, SUM)
+    if BIAS:  # equal in all slots: a coefficient of the trivial irrep, which is the first
+        first = tl.load(bias + channel, mask=channel_in, other=0.0).to(SUM)[None, :] + total[0]
+        total = (first,) + total[1:]
     for step in range(TAPS * tl.cdiv(x_channels, BLOCK_K)):
         tap = step % TAPS
         c = step // TAPS * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -240,16 +242,13 @@ def conv_kernel(
         v = ()
         for e in tl.static_range(ORDER):
             place = ((tap * ORDER + e) * x_channels + c[:, None]) * row_size + channel[None, :]
-            v = v + (tl.load(coefficients + place, mask=c_in[:, None] & channel_in[None, :], other=0.0).to(DOT),)
+            v = v + (tl.load(coefficients + place, mask=c_in[:, None] & row_in[None, :], other=0.0).to(DOT),)
         total = _add_product(total, z, v, ORDER, DOT, PRECISION)
 
     result = adjoint_transform(total, ORDER)
     at = (b[:, None] * y_b + i * y_h + j * y_w) + (channel * y_c)[None, :]
     for s in tl.static_range(ORDER):
-        value = result[s]
-        if BIAS:
-            value += tl.load(bias + channel, mask=channel_in, other=0.0).to(SUM)[None, :]
-        tl.store(y + at + s * y_s, value.to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
+        tl.store(y + at + s * y_s, result[s].to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
 
 
 @triton.jit
@@ -277,10 +276,7 @@ def weight_grad_kernel(
     for step in range(first, tl.minimum(first + steps_per_split, tl.cdiv(pixels, BLOCK_K))):
         p = step * BLOCK_K + tl.arange(0, BLOCK_K)
         p_in = p < pixels
-        if WIDE:
-            p = p.to(tl.int64)
-        b, i, j = pixel(p, height, width)
-        i, j = i.to(tl.int32), j.to(tl.int32)
+        b, i, j = pixel(p, height, width, WIDE)
         g = ()
         for h in tl.static_range(ORDER):
             at = (b * grad_b + h * grad_s + i * grad_h + j * grad_w)[None, :] + m[:, None] * grad_c

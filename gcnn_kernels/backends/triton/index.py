@@ -7,9 +7,12 @@ import triton.language as tl
 
 
 @triton.jit
-def pixel(index, height, width):
-    """Sample, row and column of a pixel counted through the batch."""
-    return index // (height * width), index // width % height, index % width
+def pixel(index, height, width, WIDE: tl.constexpr):
+    """Sample, row and column of a pixel counted through the batch; WIDE: the sample in int64, as offsets then are."""
+    sample = index // (height * width)
+    if WIDE:
+        sample = sample.to(tl.int64)
+    return sample, index // width % height, index % width
 
 
 @triton.jit
