@@ -25,7 +25,7 @@ def draw_convergence(panels: list[list[Panel]], path: Path) -> None:
         if result.distances:
             axis.semilogy(*zip(*result.distances, strict=True), marker=".", **style)
 
-    _draw(panels, path, draw, ("generator updates", "distance to the validation images"))
+    _draw(panels, path, draw, ("generator updates", "distance to the validation images"), lambda result: result.metric)
 
 
 def draw_precision_recall(panels: list[list[Panel]], path: Path) -> None:
@@ -36,10 +36,12 @@ def draw_precision_recall(panels: list[list[Panel]], path: Path) -> None:
             precision, recall = zip(*result.snapshots, strict=True)
             axis.plot(recall, precision, marker="o", linestyle="", alpha=0.7, **style)
 
-    _draw(panels, path, draw, ("recall", "precision"))
+    _draw(panels, path, draw, ("recall", "precision"), lambda result: result.snapshot_metric)
 
 
-def _draw(panels, path: Path, draw: Callable[..., None], labels: tuple[str, str]) -> None:
+def _draw(
+    panels, path: Path, draw: Callable[..., None], labels: tuple[str, str], metric: Callable[[Result], str]
+) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -60,7 +62,7 @@ def _draw(panels, path: Path, draw: Callable[..., None], labels: tuple[str, str]
             axis.legend(fontsize="small")
     figure.supxlabel(labels[0], fontsize="medium")
     figure.supylabel(labels[1], fontsize="medium")
-    metrics = {r.metric for row in panels for panel in row for group in panel.results.values() for r in group}
+    metrics = {metric(r) for row in panels for panel in row for group in panel.results.values() for r in group}
     figure.suptitle(", ".join(sorted(metrics - {""})), fontsize="small")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)

@@ -17,6 +17,7 @@ class Result:
         done, asked: iterations.
         metric: name of the distance, with samples and extractor; "" if none was measured.
         distances: ``(iteration, distance)`` of every evaluation.
+        snapshot_metric: name of the precisions; "" if none was measured.
         snapshots: ``(precision, recall)`` of every generator whose were measured, by the run or by ``gan.evaluate``.
     """
 
@@ -24,6 +25,7 @@ class Result:
     asked: int
     metric: str
     distances: tuple[tuple[int, float], ...]
+    snapshot_metric: str
     snapshots: tuple[tuple[float, float], ...]
 
     @property
@@ -47,11 +49,7 @@ def read_result(folder: Path) -> Result | None:
     metric = names[0] if names else ""
     distances = tuple((record["iteration"], record[metric]) for record in records if metric in record)
     measured = [json.loads(path.read_text()) for path in sorted(folder.glob("evaluation-*.json"))]
-    snapshots = tuple(pair for record in [*records, *measured] if (pair := _precision_recall(record)))
+    precisions = [(key, record) for record in [*records, *measured] for key in record if key.startswith("precision-")]
+    snapshots = tuple((record[key], record[key.replace("precision", "recall", 1)]) for key, record in precisions)
     done = max((record["iteration"] for record in records), default=0)
-    return Result(done, options["iterations"], metric, distances, snapshots)
-
-
-def _precision_recall(record: dict) -> tuple[float, float] | None:
-    name = next((key for key in record if key.startswith("precision-")), None)
-    return (record[name], record[name.replace("precision", "recall", 1)]) if name else None
+    return Result(done, options["iterations"], metric, distances, precisions[0][0] if precisions else "", snapshots)

@@ -52,13 +52,14 @@ def test_finished_runs_are_skipped_and_unfinished_ones_run(tmp_path, monkeypatch
     (cells[0].folder(tmp_path) / "evaluation-00002000.json").write_text('{"precision-9-x": 0.5, "recall-9-x": 0.25}')
     commands.clear()
     grid.run_all(cells[:1], tmp_path, [], gpus=0)
-    assert commands == [] and read_result(cells[0].folder(tmp_path)).snapshots == ((0.5, 0.25),)
+    result = read_result(cells[0].folder(tmp_path))
+    assert commands == [] and (result.snapshot_metric, result.snapshots) == ("precision-9-x", ((0.5, 0.25),))
 
 
 def test_snapshots_are_points_of_the_plane(tmp_path, monkeypatch):
     points = []
     monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda self, x, y, **style: points.append((x, y, style["label"])))
-    some = Result(2, 2, "fid-9-x", (), ((0.5, 0.25), (0.75, 0.125)))
+    some = Result(2, 2, "fid-9-x", (), "precision-9-x", ((0.5, 0.25), (0.75, 0.125)))
     draw_precision_recall([[Panel("ragan", {"CNN": [some], "G-CNN": [some, some]})]], tmp_path / "plane.png")
     recall_and_precision = ((0.25, 0.125), (0.5, 0.75))
     assert points == [(*recall_and_precision, label) for label in ("CNN", "G-CNN", None)]
