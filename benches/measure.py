@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-MIN_ROUNDS, MAX_ROUNDS = 3, 15
+MIN_ROUNDS, MAX_ROUNDS = 2, 15
 
 
 def seconds(function) -> float:
@@ -28,7 +28,7 @@ def fastest(functions: dict):
 
 
 def rounds_within(budget: float, functions) -> int:
-    """How many rounds of all functions fit into a budget in seconds, 3 to 15; runs each once to find out."""
+    """How many rounds of all functions fit into a budget in seconds, 2 to 15; runs each once to find out."""
     one_round = sum(seconds(function) for function in functions)
     return max(MIN_ROUNDS, min(MAX_ROUNDS, round(budget / one_round)))
 

@@ -20,7 +20,7 @@ from .cases import step_cases
 from .measure import peak_memory, seconds
 
 TOLERANCE = 1e-6  # in float64, where next to no activation lies within rounding of a kink
-ROUNDS = 3
+ROUNDS = 2
 
 
 class Gan:

@@ -196,7 +196,8 @@ def _train_batch_norm(x, running_mean, running_var, weight, bias, momentum, eps,
         if running_mean is not None:
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
         if running_var is not None:
-            unbiased = var * (count / (count - 1))
+            n = count if sync else x.numel() // x.shape[1]
+            unbiased = var * (n / (n - 1))
             running_var.lerp_(unbiased.to(running_var.dtype), momentum)
     return y
 

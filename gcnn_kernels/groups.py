@@ -191,10 +191,12 @@ def point_group(name: str) -> PointGroup:
     """
     if not isinstance(name, str):
         raise TypeError(f"group must be a name such as 'p4', got {type(name).__name__}")
+    if name in _groups:
+        return _groups[name]
     point = _ALIASES.get(name.lower(), name.lower())
     match = re.fullmatch(r"([cd])([1-9][0-9]?)", point)
     if match is None:
         raise ValueError(f"group must be 'p1', 'p4', 'p4m', 'c<n>' or 'd<n>', got {name!r}")
     if point not in _groups:
         _groups[point] = PointGroup(_PLANE_NAMES.get(point, point), int(match[2]), match[1] == "d")
-    return _groups[point]
+    return _groups.setdefault(name, _groups[point])

@@ -109,6 +109,29 @@ def check_norm(backend, device, dtype, shape, memory_format, affine, slope):
     expected = REFERENCE.norm_backward_input(double(grad), double(x), *moments, *parameters, *map(double, means))
     assert_close(gx, expected, TOLERANCES[dtype], "gradient of x")
 
+    # The same in one call for each direction.
+    options = 1e-5, slope
+    var = var.to(device, statistics)
+    with poisoned():
+        y, *moments = backend.norm_train(x, weight, bias, *options)
+        y_eval = backend.norm_eval(x, mean, var, weight, bias, *options)
+    expected, *expected_moments = REFERENCE.norm_train(double(x), double(weight), double(bias), *options)
+    assert y.dtype == dtype and y.is_contiguous(memory_format=memory_format)
+    assert_close(y, expected, TOLERANCES[dtype], "y in training")
+    assert_close(y_eval, expected, TOLERANCES[dtype], "y in evaluation")
+    for name, out, right in zip(("mean", "variance"), moments, expected_moments, strict=True):
+        assert out.dtype == statistics
+        assert_close(out, right, exact, name)
+    for count in (0, x.numel() // shape[1]):
+        with poisoned():
+            found = backend.norm_backward(grad, x, mean, var, weight, bias, count, *options)
+        exactly = map(double, (grad, x, mean, var, weight, bias))
+        gx, *sums = REFERENCE.norm_backward(*exactly, count, *options)
+        assert found[0].dtype == dtype and found[0].is_contiguous(memory_format=memory_format)
+        assert_close(found[0], gx, TOLERANCES[dtype], "gradient of x in one call")
+        for name, out, right in zip(("sum of g", "sum of g xhat"), found[1:], sums, strict=True):
+            assert_close(out, right, exact, name)
+
 
 def check_norm_of_nothing(backend, device, shape, memory_format):
     x = torch.empty(shape, device=device).contiguous(memory_format=memory_format)

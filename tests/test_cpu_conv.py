@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 import gcnn_kernels as gk
-from gcnn_kernels.backends import BACKENDS, cpu_cost
+from gcnn_kernels.backends import BACKENDS, cpu_cost, fourier
 from gcnn_kernels.groups import point_group
 
 if reason := BACKENDS["cpu"].missing():
@@ -115,6 +115,46 @@ def test_random_problems_in_both_forms(lifting, dtype, spread, force_form):
         if rng.random() < 0.7:
             x = x.contiguous(memory_format=torch.channels_last if lifting else torch.channels_last_3d)
         assert_parity(x, w, bias, options, dtype)
+
+
+@pytest.fixture
+def force_taps(monkeypatch):
+    """Makes the cost model choose the symmetry of the taps for every lifting convolution that has it."""
+    chosen = cpu_cost.conv_form
+
+    def conv_form(problem, backward):
+        has_taps = problem.in_slots == 1 and (problem.group.rotations == 4 or problem.kernel == 1)
+        return ("taps", False) if has_taps and not backward else chosen(problem, backward)
+
+    monkeypatch.setattr(cpu_cost, "conv_form", conv_form)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_lifting_by_the_symmetry_of_the_taps(dtype, force_taps, monkeypatch):
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(torch.nan))
+    rng = random.Random(f"taps {dtype}")
+    torch.manual_seed(0)
+    for _ in range(40):
+        x_shape, w_shape, options = random_case(rng, lifting=True)
+        assert_parity(torch.randn(x_shape), torch.randn(w_shape), torch.randn(w_shape[0]), options, dtype)
+
+
+@pytest.mark.parametrize("group", ["p4", "p4m"])
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+def test_tap_transform_is_a_direct_sum_of_irreps(group, k):
+    point = point_group(group)
+    tables = fourier.tap_transform(point, k, torch.float64)
+    basis = tables.basis
+    gram = basis @ basis.T
+    assert torch.equal(gram, gram.diag().diag())
+    assert set(basis.unique().tolist()) <= {-1.0, 0.0, 1.0}
+    # <chi, chi> counts the pairs of equal irreps, so the products: dim^2 for every copy of an irrep of real type.
+    fixed = torch.from_numpy((point.tap_action(k) == range(k * k)).sum(1)).double()
+    copies = [torch.from_numpy(irrep.matrices).diagonal(dim1=1, dim2=2).sum(1) @ fixed for irrep in point.irreps]
+    norms = [irrep.dim / irrep.multiplicity * point.order for irrep in point.irreps]
+    expected = sum(irrep.dim**2 * float(c / n) for irrep, c, n in zip(point.irreps, copies, norms, strict=True))
+    assert len(tables.inputs) == round(expected)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -279,7 +319,14 @@ def run_python(code, **environment):
 
 PARITY = """
 import random, torch
+import kernel_cases
 import test_cpu_conv as tests
+cpu = tests.BACKENDS["cpu"]
+for shape in ((3, 5, 4, 6, 7), (2, 33, 8, 9, 5)):
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        for memory_format in kernel_cases.FORMATS:
+            kernel_cases.check_norm(cpu, "cpu", dtype, shape, memory_format, "per sample", 0.2)
+            kernel_cases.check_pool(cpu, "cpu", dtype, shape, memory_format)
 rng = random.Random(7)
 torch.manual_seed(7)
 for n in range(40):

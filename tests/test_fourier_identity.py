@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import gcnn_kernels as gk
+from gcnn_kernels.backends.fourier import tap_transform
 
 GROUPS = ("p4", "p4m")
 
@@ -73,6 +74,22 @@ def test_taps_of_the_output_slot(group):
     z = reads(image.unsqueeze(2).expand_as(x), 3, group)
     y = torch.einsum("oct,tbchyx->bohyx", w.flatten(2), z)  # (13)
     torch.testing.assert_close(y, gk.lift_conv2d(image, w, group=group, padding=1, backend="reference"))
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_patterns_on_the_taps(group):
+    point, tables = gk.point_group(group), tap_transform(gk.point_group(group), 3, torch.float64)
+    generator = torch.Generator().manual_seed(6)
+    image = torch.randn(2, 3, 6, 7, generator=generator, dtype=torch.float64)
+    w = torch.randn(4, 3, 3, 3, generator=generator, dtype=torch.float64)
+    taps = reads(image.unsqueeze(2).expand(-1, -1, point.order, -1, -1), 3, group)[:, :, :, 0]  # x(p + t)
+    patterns = torch.einsum("jt,tbcyx->jbcyx", tables.basis, taps)
+    filters = torch.einsum("lt,oct->loc", tables.matrix, w.flatten(2))
+    entries = torch.stack([rho[:, i, j] for rho, m in irreps(group) for i in range(rho.shape[1]) for j in range(m)])
+    entries = entries.repeat_interleave(tables.starts.diff(), dim=0)
+    y = torch.einsum("lh,loc,lbcyx->bohyx", entries, filters, patterns[tables.inputs])  # (14)
+    torch.testing.assert_close(y, gk.lift_conv2d(image, w, group=group, padding=1, backend="reference"))
+    assert len(tables.inputs) == 13
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -17,8 +17,18 @@
 // taken as further channels of the output (Stack) or, for the gradient, of the input (Unstack).
 
 struct C4 {
-  static constexpr int in_slots = 4, out_slots = 4, rank = 5;
+  static constexpr int in_slots = 4, out_slots = 4, rank = 5, sums = 4;
   static constexpr bool stacked = false;
+
+  // From the characters A, B and the entries of E's first column to the slots.
+  template <typename V>
+  GCNN_INLINE void synthesise(const V (&f)[4], V (&y)[4]) {
+    const V even = f[0] + f[1], odd = f[0] - f[1];
+    y[0] = even + f[2];
+    y[1] = odd + f[3];
+    y[2] = even - f[2];
+    y[3] = odd - f[3];
+  }
 
   template <typename V>
   GCNN_INLINE void input(const V (&z)[4], V (&a)[5]) {
@@ -51,7 +61,7 @@ struct C4 {
 };
 
 struct D4 {
-  static constexpr int in_slots = 8, out_slots = 8, rank = 11;
+  static constexpr int in_slots = 8, out_slots = 8, rank = 11, sums = 8;
   static constexpr bool stacked = false;
 
   // The four characters A1, A2, B1, B2, then the entries of E: e00, e01, e10, e11.
@@ -68,6 +78,22 @@ struct D4 {
     f[5] = b3 - b1;
     f[6] = a1 - a3;
     f[7] = a0 - a2;
+  }
+
+  // The adjoint.
+  template <typename V>
+  GCNN_INLINE void synthesise(const V (&f)[8], V (&y)[8]) {
+    const V a = f[0] + f[1], b = f[2] + f[3], a_m = f[0] - f[1], b_m = f[2] - f[3];
+    const V even = a + b, odd = a - b, even_m = a_m + b_m, odd_m = a_m - b_m;
+    const V cos = f[7] + f[4], sin = f[6] - f[5], cos_m = f[7] - f[4], sin_m = f[6] + f[5];
+    y[0] = even + cos;
+    y[1] = odd + sin;
+    y[2] = even - cos;
+    y[3] = odd - sin;
+    y[4] = even_m + cos_m;
+    y[5] = odd_m + sin_m;
+    y[6] = even_m - cos_m;
+    y[7] = odd_m - sin_m;
   }
 
   template <typename V>
@@ -123,8 +149,14 @@ struct D4 {
 
 template <int N>
 struct Copy {
-  static constexpr int in_slots = 1, out_slots = N, rank = 1;
+  static constexpr int in_slots = 1, out_slots = N, rank = 1, sums = 1;
   static constexpr bool stacked = false;
+
+  template <typename V>
+  GCNN_INLINE void synthesise(const V (&f)[1], V (&y)[N]) {
+#pragma GCC unroll 8
+    for (int h = 0; h < N; ++h) y[h] = f[0];
+  }
 
   template <typename V>
   GCNN_INLINE void input(const V (&z)[1], V (&a)[1]) {

@@ -43,6 +43,7 @@ constexpr int64_t kTileBytes = 640 << 10;
 // The span of pixels that the weight gradient works on: input and transformed output gradient are read once per tap and
 // block of channels, so they should stay in cache, but not at the price of less than a few tiles.
 constexpr int64_t kSpanBytes = 2 << 20;
+constexpr int64_t kRunBytes = 64 << 10;
 // What the scratch memory of one thread is limited to where many channels would ask for more. With the rest of a tile a
 // thread stays below 16 MiB.
 constexpr int64_t kScratchBytes = 8 << 20;
@@ -75,6 +76,13 @@ void set_tiles(SpreadJob<T>& job, const Kernels<T>& k) {
   // Each item computes the rows above and below its own once more: many rows, but at least two items per thread.
   const int64_t down = std::clamp<int64_t>(ceil_div(2 * threads, job.batch * across), 1, ceil_div(job.out_h, 4));
   job.rows = ceil_div(job.out_h, std::max(down, ceil_div(job.out_h, 64)));
+}
+
+template <typename T>
+void set_tiles(LiftJob<T>& job) {
+  // Runs whose taps, inputs and outputs stay in the caches of one core.
+  const int64_t most = kRunBytes / ((2 * job.taps * job.cin + job.order * job.cout) * sizeof(T));
+  job.columns = ceil_div(job.out_w, ceil_div(job.out_w, std::max<int64_t>(most, 24)));
 }
 
 template <typename T>
@@ -156,6 +164,21 @@ Buffer<T> pack(const Tensor& weight, const Tables& tables, bool spread, const Ke
   return packed;
 }
 
+// Filters packed for lift: rows (product, cin), columns cout.
+template <typename T>
+Buffer<T> pack_products(const Tensor& weight, const Tensor& taps, const Tensor& matrix, const Kernels<T>& k) {
+  FilterJob<T> job = filter_job<T>(weight, false, {taps, taps, matrix, 1, 1, 1, 1, false, false});
+  job.q_row = job.rows;
+  job.depth = job.rank * job.rows;
+  job.width = round_up(job.columns, k.lanes);
+  Buffer<T> packed(job.depth * job.width);
+  std::fill_n(packed.get(), job.width > job.columns ? job.depth * job.width : 0, T(0));  // the padding of columns
+  job.filters = data<const T>(weight);
+  job.packed = packed.get();
+  run<FilterJob<T>, T>(job, job.rows, k.filter_scratch(job), k.pack_filters);
+  return packed;
+}
+
 template <typename F>
 void dispatch_computed(const Tensor& tensor, F f) {
   if (tensor.scalar_type() == ScalarType::Double) return f(double{});
@@ -192,6 +215,27 @@ void conv(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, boo
       const int64_t items = ceil_div(job.batch * job.out_h * job.out_w, todo.tile) * widths;
       run<GatherJob<T>, T>(todo, items, k.gather_scratch(todo), k.gather);
     }
+  });
+}
+
+// The lifting convolution by the symmetry of the taps (lift.h, jobs.h: LiftJob). x, y: in channels_last_3d. weight: [Cout,
+// Cin, 1, k, k], contiguous. shifts: int32 [taps, 1, 2]. basis: [taps, taps]. starts: int32 [order + 1]. inputs: int32
+// [products]. matrix: [products, taps], what filters[l] is made of. taps: int64 [1, taps], all taps.
+void lift(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, const Tensor& shifts, const Tensor& basis,
+          const Tensor& starts, const Tensor& inputs, const Tensor& taps, const Tensor& matrix, int64_t mul_h,
+          int64_t mul_w, const Tensor& y) {
+  if (x.size(0) == 0) return;
+  dispatch_computed(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& k = kernels<T>();
+    const Buffer<T> packed = pack_products<T>(weight, taps, matrix, k);
+    LiftJob<T> job{y.size(2), x.size(0), x.size(1), y.size(1), x.size(3), x.size(4), y.size(3), y.size(4),
+                   matrix.size(1), matrix.size(0), data<const int32_t>(shifts), mul_h, mul_w, data<const T>(basis),
+                   data<const int32_t>(starts), data<const int32_t>(inputs), data<const T>(x), packed.get(),
+                   bias ? data<const T>(*bias) : nullptr, data<T>(y), 0};
+    set_tiles(job);
+    const int64_t items = job.batch * job.out_h * ceil_div(job.out_w, job.columns);
+    run<LiftJob<T>, T>(job, items, k.lift_scratch(job), k.lift);
   });
 }
 
@@ -236,11 +280,15 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
       "conv(Tensor x, Tensor weight, Tensor? bias, bool backward, bool spread, bool stacked, Tensor shifts, "
       "Tensor sources, Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) y) -> ()");
   m.def(
+      "lift(Tensor x, Tensor weight, Tensor? bias, Tensor shifts, Tensor basis, Tensor starts, Tensor inputs, "
+      "Tensor taps, Tensor matrix, int mul_h, int mul_w, Tensor(a!) y) -> ()");
+  m.def(
       "conv_weight_grad(Tensor grad, Tensor x, bool backward, bool stacked, Tensor shifts, Tensor sources, "
       "Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) weight_grad) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CPU, m) {
   m.impl("conv", TORCH_BOX(&conv));
+  m.impl("lift", TORCH_BOX(&lift));
   m.impl("conv_weight_grad", TORCH_BOX(&conv_weight_grad));
 }

@@ -10,12 +10,11 @@
 namespace gcnn {
 namespace {
 
-enum class Isa { portable, avx2, avx512 };
-
 bool has(Isa isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                               __builtin_cpu_supports("f16c");
   if (isa == Isa::avx512) return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && has(Isa::avx2);
 #endif
@@ -35,15 +34,19 @@ Isa choose() {
 
 }  // namespace
 
+Isa isa() {
+  static const Isa chosen = choose();
+  return chosen;
+}
+
 template <typename T>
 const Kernels<T>& kernels() {
-  static const Isa isa = choose();
   const Kernels<T>* table = nullptr;
 #if defined(__x86_64__)
-  if (isa == Isa::avx512) avx512::get(table);
-  if (isa == Isa::avx2) avx2::get(table);
+  if (isa() == Isa::avx512) avx512::get(table);
+  if (isa() == Isa::avx2) avx2::get(table);
 #endif
-  if (isa == Isa::portable) portable::get(table);
+  if (isa() == Isa::portable) portable::get(table);
   return *table;
 }
 

@@ -1,5 +1,5 @@
-// The kernels for the best instruction set of this machine, or for the one named by the environment variable
-// GCNN_CPU_ISA (avx512, avx2 or portable), which is read once.
+// The best instruction set of this machine, or the one named by the environment variable GCNN_CPU_ISA (avx512, avx2 or
+// portable), which is read once, and the convolutions' kernels for it.
 #pragma once
 
 #include "jobs.h"
@@ -23,7 +23,11 @@ void get(const Kernels<double>*&);
 }  // namespace avx512
 #endif
 
+enum class Isa { portable, avx2, avx512 };
+
 // Raises if GCNN_CPU_ISA is an unknown word or names a set that this machine lacks.
+Isa isa();
+
 template <typename T>
 const Kernels<T>& kernels();
 

@@ -55,6 +55,25 @@ struct WeightGradJob : Correlation<T> {
   int64_t block;     // channels of x per work item
 };
 
+// y(h, p) = bias + sum_k C[h, k] sum over products l = starts[k] .. starts[k + 1] - 1 of filters[l] x_inputs[l](p), with
+// x_j(p) = sum over taps t of basis[j, t] x(place of p for t), x an image; the place is never divided. (lift.h)
+template <typename T>
+struct LiftJob {
+  int64_t order, batch, cin, cout;
+  int64_t in_h, in_w, out_h, out_w;
+  int64_t taps, products;
+  const int32_t* shifts;  // [taps, 2]
+  int64_t mul_h, mul_w;
+  const T* basis;         // [taps, taps]
+  const int32_t* starts;  // [order + 1]; with one product, all in the first sum, starts[1] = 1 is enough
+  const int32_t* inputs;  // [products]
+  const T* x;
+  const T* filters;       // packed by pack_filters with rows (product, cin)
+  const T* bias;
+  T* y;
+  int64_t columns;        // pixels per work item, of one row
+};
+
 // Filters, with `order` entries per tap, <-> their transforms: matrices of panels of columns. Which index belongs to rows
 // and which to columns: row = i + tap * tap_row + q * q_row, column = n + tap * tap_column + q * q_column, and otherwise
 // each q, and each group of taps, has a matrix of its own.
@@ -89,6 +108,8 @@ struct Kernels {
   void (*gather)(const GatherJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: tiles x widths
   int64_t (*spread_scratch)(const SpreadJob<T>&);
   void (*spread)(const SpreadJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: images x blocks of y
+  int64_t (*lift_scratch)(const LiftJob<T>&);
+  void (*lift)(const LiftJob<T>&, int64_t begin, int64_t end, T* scratch);               // items: parts of rows of y
   int64_t (*weight_grad_scratch)(const WeightGradJob<T>&);
   void (*weight_grad)(const WeightGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: taps x blocks
 };

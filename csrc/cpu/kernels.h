@@ -16,6 +16,8 @@ namespace {
 
 #include "spread.h"
 
+#include "lift.h"
+
 #include "weight_grad.h"
 
 // f(G{}) with the algorithm for a correlation that gathers, or one that spreads.
@@ -54,14 +56,25 @@ void spread(const SpreadJob<T>& job, int64_t begin, int64_t end, T* scratch) {
 }
 
 template <typename T>
+void lift(const LiftJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  if (job.products == 1)
+    with_order<Copy>(job.order, [&](auto g) { lift_items<decltype(g)>(job, begin, end, scratch); });
+  else if (job.order == 4)
+    lift_items<C4>(job, begin, end, scratch);
+  else
+    lift_items<D4>(job, begin, end, scratch);
+}
+
+template <typename T>
 void weight_grad(const WeightGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
   with_gathering(job, [&](auto g) { weight_grad_items<decltype(g)>(job, begin, end, scratch); });
 }
 
 template <typename T>
 constexpr Kernels<T> table = {
-    LANES<T>, PANEL<T>,          filter_scratch<T>, pack_filters<T>,        unpack_products<T>, gather_scratch<T>,
-    gather<T>, spread_scratch<T>, spread<T>,         weight_grad_scratch<T>, weight_grad<T>,
+    LANES<T>,          PANEL<T>,  filter_scratch<T>, pack_filters<T>, unpack_products<T>,     gather_scratch<T>,
+    gather<T>,         spread_scratch<T>, spread<T>, lift_scratch<T>, lift<T>,                weight_grad_scratch<T>,
+    weight_grad<T>,
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "simd.h"
 
 #include <array>
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -351,11 +352,11 @@ Map map_of(const Tensor& x, bool channels_last) {
 }
 
 template <typename A>
-Norm<A> norm_of(const Tensor& mean, const Tensor& rstd, const std::optional<Tensor>& weight,
+Norm<A> norm_of(const Tensor& mean, const A* rstd, const std::optional<Tensor>& weight,
                 const std::optional<Tensor>& bias, double slope) {
   const auto step = [](const std::optional<Tensor>& t) { return t && t->dim() == 2 ? t->size(1) : int64_t(0); };
   return {data<const A>(mean),
-          data<const A>(rstd),
+          rstd,
           weight ? data<const A>(*weight) : nullptr,
           bias ? data<const A>(*bias) : nullptr,
           step(weight),
@@ -379,8 +380,37 @@ void norm_apply(const Tensor& x, bool channels_last, const Tensor& mean, const T
   dispatch_floating(x, [&](auto zero, auto accumulator) {
     using T = decltype(zero);
     using A = decltype(accumulator);
-    apply<T, A>(map_of(x, channels_last), norm_of<A>(mean, rstd, weight, bias, slope), data<const T>(x), data<T>(y));
+    const Norm<A> norm = norm_of<A>(mean, data<const A>(rstd), weight, bias, slope);
+    apply<T, A>(map_of(x, channels_last), norm, data<const T>(x), data<T>(y));
   });
+}
+
+template <typename A>
+std::vector<A> rstd_of(const Tensor& var, double eps) {
+  std::vector<A> rstd(var.numel());
+  for (std::size_t c = 0; c < rstd.size(); ++c) rstd[c] = A(1) / std::sqrt(data<const A>(var)[c] + static_cast<A>(eps));
+  return rstd;
+}
+
+// norm_apply, from the variance.
+void norm_eval(const Tensor& x, bool channels_last, const Tensor& mean, const Tensor& var,
+               const std::optional<Tensor>& weight, const std::optional<Tensor>& bias, double eps, double slope,
+               const Tensor& y) {
+  dispatch_floating(x, [&](auto zero, auto accumulator) {
+    using T = decltype(zero);
+    using A = decltype(accumulator);
+    const std::vector<A> rstd = rstd_of<A>(var, eps);
+    const Norm<A> norm = norm_of<A>(mean, rstd.data(), weight, bias, slope);
+    apply<T, A>(map_of(x, channels_last), norm, data<const T>(x), data<T>(y));
+  });
+}
+
+// norm_stats and norm_eval.
+void norm_train(const Tensor& x, bool channels_last, const std::optional<Tensor>& weight,
+                const std::optional<Tensor>& bias, double eps, double slope, const Tensor& mean, const Tensor& var,
+                const Tensor& y) {
+  norm_stats(x, channels_last, mean, var);
+  norm_eval(x, channels_last, mean, var, weight, bias, eps, slope, y);
 }
 
 void norm_backward_sums(const Tensor& grad, const Tensor& x, bool channels_last, const Tensor& mean,
@@ -389,8 +419,9 @@ void norm_backward_sums(const Tensor& grad, const Tensor& x, bool channels_last,
   dispatch_floating(x, [&](auto zero, auto accumulator) {
     using T = decltype(zero);
     using A = decltype(accumulator);
-    backward_sums<T, A>(map_of(x, channels_last), norm_of<A>(mean, rstd, weight, bias, slope), data<const T>(grad),
-                        data<const T>(x), data<A>(sum_g), data<A>(sum_gx));
+    const Norm<A> norm = norm_of<A>(mean, data<const A>(rstd), weight, bias, slope);
+    backward_sums<T, A>(map_of(x, channels_last), norm, data<const T>(grad), data<const T>(x), data<A>(sum_g),
+                        data<A>(sum_gx));
   });
 }
 
@@ -400,8 +431,39 @@ void norm_backward_input(const Tensor& grad, const Tensor& x, bool channels_last
   dispatch_floating(x, [&](auto zero, auto accumulator) {
     using T = decltype(zero);
     using A = decltype(accumulator);
-    backward_input<T, A>(map_of(x, channels_last), norm_of<A>(mean, rstd, weight, bias, slope), data<const T>(grad),
-                         data<const T>(x), data<const A>(mean_g), data<const A>(mean_gx), data<T>(gx));
+    const Norm<A> norm = norm_of<A>(mean, data<const A>(rstd), weight, bias, slope);
+    backward_input<T, A>(map_of(x, channels_last), norm, data<const T>(grad), data<const T>(x), data<const A>(mean_g),
+                         data<const A>(mean_gx), data<T>(gx));
+  });
+}
+
+// norm_backward_sums and norm_backward_input, from the variance. The statistics are those of `count` values, or constants
+// if it is 0.
+void norm_backward(const Tensor& grad, const Tensor& x, bool channels_last, const Tensor& mean, const Tensor& var,
+                   const std::optional<Tensor>& weight, const std::optional<Tensor>& bias, int64_t count, double eps,
+                   double slope, const Tensor& gx, const Tensor& sum_g, const Tensor& sum_gx) {
+  dispatch_floating(x, [&](auto zero, auto accumulator) {
+    using T = decltype(zero);
+    using A = decltype(accumulator);
+    const Map map = map_of(x, channels_last);
+    const std::vector<A> rstd = rstd_of<A>(var, eps);
+    const Norm<A> norm = norm_of<A>(mean, rstd.data(), weight, bias, slope);
+    A *g = data<A>(sum_g), *ghat = data<A>(sum_gx);
+    backward_sums<T, A>(map, norm, data<const T>(grad), data<const T>(x), g, ghat);
+    std::vector<A> means(2 * map.channels, A(0));
+    if (count > 0)
+      for (int64_t c = 0; c < map.channels; ++c) {
+        double total_g = 0, total_gx = 0;
+        for (int64_t b = 0; b < map.batch; ++b) {
+          const double scale = norm.weight ? norm.weight[b * norm.weight_step + c] : 1;
+          total_g += scale * g[b * map.channels + c];
+          total_gx += scale * ghat[b * map.channels + c];
+        }
+        means[c] = static_cast<A>(total_g / count);
+        means[map.channels + c] = static_cast<A>(total_gx / count);
+      }
+    backward_input<T, A>(map, norm, data<const T>(grad), data<const T>(x), means.data(), means.data() + map.channels,
+                         data<T>(gx));
   });
 }
 
@@ -413,6 +475,15 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
       "norm_apply(Tensor x, bool channels_last, Tensor mean, Tensor rstd, Tensor? weight, Tensor? bias, float slope, "
       "Tensor(a!) y) -> ()");
   m.def(
+      "norm_eval(Tensor x, bool channels_last, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, float eps, "
+      "float slope, Tensor(a!) y) -> ()");
+  m.def(
+      "norm_train(Tensor x, bool channels_last, Tensor? weight, Tensor? bias, float eps, float slope, "
+      "Tensor(a!) mean, Tensor(b!) var, Tensor(c!) y) -> ()");
+  m.def(
+      "norm_backward(Tensor grad, Tensor x, bool channels_last, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, "
+      "int count, float eps, float slope, Tensor(a!) gx, Tensor(b!) sum_g, Tensor(c!) sum_gx) -> ()");
+  m.def(
       "norm_backward_sums(Tensor grad, Tensor x, bool channels_last, Tensor mean, Tensor rstd, Tensor? weight, "
       "Tensor? bias, float slope, Tensor(a!) sum_g, Tensor(b!) sum_gx) -> ()");
   m.def(
@@ -423,6 +494,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
 STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CPU, m) {
   m.impl("norm_stats", TORCH_BOX(&norm_stats));
   m.impl("norm_apply", TORCH_BOX(&norm_apply));
+  m.impl("norm_eval", TORCH_BOX(&norm_eval));
+  m.impl("norm_train", TORCH_BOX(&norm_train));
+  m.impl("norm_backward", TORCH_BOX(&norm_backward));
   m.impl("norm_backward_sums", TORCH_BOX(&norm_backward_sums));
   m.impl("norm_backward_input", TORCH_BOX(&norm_backward_input));
 }

@@ -16,6 +16,13 @@ constexpr int PANEL = PANEL_VECTORS * LANES<T>;
 
 #define GCNN_INLINE static inline __attribute__((always_inline))
 
+// Keeps the compiler from reading v from memory again for each of its uses.
+#if defined(__x86_64__)
+#define GCNN_IN_REGISTER(v) __asm__("" : "+v"(v))
+#else
+#define GCNN_IN_REGISTER(v)
+#endif
+
 template <typename V, typename T>
 GCNN_INLINE void load(V& v, const T* p) {
   __builtin_memcpy(&v, p, sizeof v);

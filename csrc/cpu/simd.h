@@ -1,6 +1,7 @@
-// Plain loops, compiled several times and run for the widest vectors that the processor has.
+// Plain loops, compiled several times and run for the instruction set of isa.h.
 #pragma once
 
+#include "isa.h"
 #include "torch_abi.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -18,18 +19,16 @@ __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"), flatt
 }
 
 template <typename Body>
-auto widest(const Body&) {
-  static const bool avx512 = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
-  static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+auto compiled(const Body&) {
   void (*run)(const Body&, int64_t, int64_t) = [](const Body& body, int64_t begin, int64_t end) { body(begin, end); };
-  return avx512 ? run_avx512<Body> : avx2 ? run_avx2<Body> : run;
+  const gcnn::Isa isa = gcnn::isa();
+  return isa == gcnn::Isa::avx512 ? run_avx512<Body> : isa == gcnn::Isa::avx2 ? run_avx2<Body> : run;
 }
 
 #else
 
 template <typename Body>
-auto widest(const Body&) {
+auto compiled(const Body&) {
   return [](const Body& body, int64_t begin, int64_t end) { body(begin, end); };
 }
 
@@ -38,7 +37,7 @@ auto widest(const Body&) {
 // body(begin, end) over [0, count) on torch's threads, at least `grain` of them in one call.
 template <typename Body>
 void parallel_simd(int64_t count, int64_t grain, const Body& body) {
-  const auto run = widest(body);
+  const auto run = compiled(body);
   torch::stable::parallel_for(0, count, std::max<int64_t>(grain, 1), [&](int64_t begin, int64_t end) {
     run(body, begin, end);
   });

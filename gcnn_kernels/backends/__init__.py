@@ -21,22 +21,27 @@ def choose(op: str, x, backend: str) -> Backend:
     Raises:
         RuntimeError: if ``backend`` is a name and that backend cannot serve; the message says why.
     """
-    return _choose(backend, f"{op} on {_describe(x)}", lambda candidate: candidate.refuses(op, x))
+    return _choose(
+        backend, lambda: f"{op} on a {x.dtype} tensor on {x.device}", lambda candidate: candidate.refuses(op, x)
+    )
 
 
 def choose_for_conv(problem: ConvProblem, algorithm: str, backend: str) -> tuple[Backend, str]:
     """The backend and the algorithm for a convolution; raises like :func:`choose`."""
-    what = f"{problem.op} (group {problem.group.name}, algorithm {algorithm}, {problem.dtype}, {problem.device})"
-    chosen = _choose(backend, what, lambda candidate: candidate.refuses_conv(problem, algorithm))
+    chosen = _choose(
+        backend,
+        lambda: f"{problem.op} (group {problem.group.name}, algorithm {algorithm}, {problem.dtype}, {problem.device})",
+        lambda candidate: candidate.refuses_conv(problem, algorithm),
+    )
     return chosen, chosen.choose_algorithm(problem) if algorithm == "auto" else algorithm
 
 
-def _choose(name: str, what: str, refuses) -> Backend:
+def _choose(name: str, what, refuses) -> Backend:
     if name != "auto":
         backend = BACKENDS[name]
         reason = backend.missing() or refuses(backend)
         if reason:
-            raise RuntimeError(f"backend {name!r} cannot run {what}: {reason}")
+            raise RuntimeError(f"backend {name!r} cannot run {what()}: {reason}")
         return backend
     reasons = []
     for backend in BACKENDS.values():
@@ -44,8 +49,4 @@ def _choose(name: str, what: str, refuses) -> Backend:
         if reason is None:
             return backend
         reasons.append(f"{backend.name}: {reason}")
-    raise RuntimeError(f"no backend can run {what}:\n  " + "\n  ".join(reasons))
-
-
-def _describe(x) -> str:
-    return f"a {x.dtype} tensor on {x.device}"
+    raise RuntimeError(f"no backend can run {what()}:\n  " + "\n  ".join(reasons))

@@ -133,6 +133,23 @@ class Backend(ABC):
     def norm_backward_input(self, grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx):
         """dx = rstd * (weight * g - mean_g - xhat * mean_gx); mean_g, mean_gx ``[C]`` are zero in evaluation mode."""
 
+    def norm_eval(self, x, mean, var, weight, bias, eps, slope):
+        """``norm_apply`` with rstd = 1 / sqrt(var + eps)."""
+        return self.norm_apply(x, mean, (var + eps).rsqrt(), weight, bias, slope)
+
+    def norm_train(self, x, weight, bias, eps, slope):
+        """``norm_eval`` with the map's own statistics: the output, mean and var."""
+        mean, var = self.norm_stats(x)
+        return self.norm_eval(x, mean, var, weight, bias, eps, slope), mean, var
+
+    def norm_backward(self, grad, x, mean, var, weight, bias, count, eps, slope):
+        """dx and the two of ``norm_backward_sums``. mean and var are of ``count`` values; constants if that is 0."""
+        rstd = (var + eps).rsqrt()
+        sums = self.norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
+        totals = weighted_totals(*sums, weight)
+        means = totals / count if count else torch.zeros_like(totals)
+        return self.norm_backward_input(grad, x, mean, rstd, weight, bias, slope, *means), *sums
+
     @abstractmethod
     def group_max(self, x):
         """``[B, C, S, H, W]`` -> two ``[B, C, H, W]``: maximum over the slots, its uint8 index (first of equals).
@@ -147,3 +164,9 @@ class Backend(ABC):
     @abstractmethod
     def group_max_gather(self, x, index):
         """``[B, C, S, H, W]`` -> ``[B, C, H, W]``: the value at the index; the adjoint of ``group_max_scatter``."""
+
+
+def weighted_totals(sum_g, sum_gx, weight):
+    """``[2, C]``: the totals over the batch of weight * g and weight * g * xhat, from the sums ``[B, C]``."""
+    sums = torch.stack([sum_g, sum_gx])
+    return (sums if weight is None else sums * weight.to(sums.dtype)).sum(1)

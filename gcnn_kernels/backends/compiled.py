@@ -37,68 +37,68 @@ class CompiledMixin:
         return weight
 
     def norm_stats(self, x):
-        x, channels_last = _dense(x)
+        x, channels_last = dense(x)
         mean = x.new_empty(x.shape[1], dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
         var = torch.empty_like(mean)
         self.kernels.norm_stats(x, channels_last, mean, var)
         return mean, var
 
     def norm_apply(self, x, mean, rstd, weight, bias, slope):
-        x, channels_last = _dense(x)
+        x, channels_last = dense(x)
         y = torch.empty_like(x)
-        self.kernels.norm_apply(x, channels_last, *_parameters(mean, rstd, weight, bias), slope, y)
+        self.kernels.norm_apply(x, channels_last, *parameters(mean, rstd, weight, bias), slope, y)
         return y
 
     def norm_backward_sums(self, grad, x, mean, rstd, weight, bias, slope):
-        x, channels_last = _dense(x)
+        x, channels_last = dense(x)
         sum_g = mean.new_empty(x.shape[:2])
         sum_gx = torch.empty_like(sum_g)
         self.kernels.norm_backward_sums(
-            _dense_like(grad, x), x, channels_last, *_parameters(mean, rstd, weight, bias), slope, sum_g, sum_gx
+            dense_like(grad, x), x, channels_last, *parameters(mean, rstd, weight, bias), slope, sum_g, sum_gx
         )
         return sum_g, sum_gx
 
     def norm_backward_input(self, grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx):
-        x, channels_last = _dense(x)
+        x, channels_last = dense(x)
         gx = torch.empty_like(x)
         self.kernels.norm_backward_input(
-            _dense_like(grad, x), x, channels_last, *_parameters(mean, rstd, weight, bias), slope,
+            dense_like(grad, x), x, channels_last, *parameters(mean, rstd, weight, bias), slope,
             mean_g.contiguous(), mean_gx.contiguous(), gx,
         )  # fmt: skip
         return gx
 
     def group_max(self, x):
-        x, channels_last = _dense(x)
+        x, channels_last = dense(x)
         value = _empty_plane(x, channels_last)
         index = torch.empty_like(value, dtype=torch.uint8)
         self.kernels.group_max(x, channels_last, value, index)
         return value, index
 
     def group_max_scatter(self, grad, index, slots):
-        index, channels_last = _dense(index.unsqueeze(2))
+        index, channels_last = dense(index.unsqueeze(2))
         shape = (*grad.shape[:2], slots, *grad.shape[2:])
         x = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=map_format(index))
-        self.kernels.group_max_scatter(_dense_like(grad.unsqueeze(2), index), index, channels_last, x)
+        self.kernels.group_max_scatter(dense_like(grad.unsqueeze(2), index), index, channels_last, x)
         return x
 
     def group_max_gather(self, x, index):
-        index, channels_last = _dense(index.unsqueeze(2))
+        index, channels_last = dense(index.unsqueeze(2))
         value = _empty_plane(x, channels_last)
-        self.kernels.group_max_gather(_dense_like(x, index), index, channels_last, value)
+        self.kernels.group_max_gather(dense_like(x, index), index, channels_last, value)
         return value
 
 
-def _dense(x):
+def dense(x):
     """A map without gaps in its memory format, and whether that is channels_last_3d."""
     memory_format = map_format(x)
     return x.contiguous(memory_format=memory_format), memory_format == torch.channels_last_3d
 
 
-def _dense_like(x, like):
+def dense_like(x, like):
     return x.contiguous(memory_format=map_format(like))
 
 
-def _parameters(mean, rstd, weight, bias):
+def parameters(mean, rstd, weight, bias):
     """Contiguous, and weight and bias in the statistics' dtype."""
     return (
         mean.contiguous(),

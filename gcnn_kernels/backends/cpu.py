@@ -8,11 +8,12 @@ from . import binaries
 from .base import Backend
 from .compiled import CompiledMixin
 from .cpu_conv import CpuConvolution
+from .cpu_norm import CpuNorm
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-class CpuBackend(CpuConvolution, CompiledMixin, Backend):
+class CpuBackend(CpuConvolution, CpuNorm, CompiledMixin, Backend):
     name = "cpu"
 
     @property

@@ -7,14 +7,14 @@ import torch
 from ..layout import to_map_format
 from . import cpu_cost
 from .expansion import ExpansionMixin
-from .fourier import correlations, has_algorithm
+from .fourier import correlations, has_algorithm, tap_transform
 
 
 class CpuConvolution(ExpansionMixin):
     """The group convolution and its two gradients.
 
     Algorithms: "fourier" for group convolutions of p4 and p4m (csrc/cpu/gather.h, spread.h), "direct" for lifting
-    convolutions (the same kernels, without a transform), "expand" for all.
+    convolutions (the same kernels, without a transform, or csrc/cpu/lift.h), "expand" for all.
     """
 
     def refuses_algorithm(self, problem, algorithm):
@@ -67,15 +67,22 @@ class CpuConvolution(ExpansionMixin):
 def _conv(problem, x, weight, bias, shape, *, backward):
     dtype = _computed_dtype(x)
     form, spread = cpu_cost.conv_form(problem, backward)
-    tables = _tables(problem, dtype, form, backward)
+    tables = _tables(problem, dtype, "stack" if form == "taps" else form, backward)
     weight = weight.to(dtype).contiguous()
     if bias is not None:
         bias = bias.to(dtype).contiguous()
     y = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last_3d)
-    torch.ops.gcnn_cpu.conv(
-        _fast(x, dtype), weight, bias, backward, spread, form == "stack",
-        tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, y,
-    )  # fmt: skip
+    if form == "taps":
+        taps = tap_transform(problem.group, problem.kernel, dtype)
+        torch.ops.gcnn_cpu.lift(
+            _fast(x, dtype), weight, bias,
+            tables.shifts, taps.basis, taps.starts, taps.inputs, taps.taps, taps.matrix, *tables.mul, y,
+        )  # fmt: skip
+    else:
+        torch.ops.gcnn_cpu.conv(
+            _fast(x, dtype), weight, bias, backward, spread, form == "stack",
+            tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, y,
+        )  # fmt: skip
     return to_map_format(y.to(x.dtype), like=x)
 
 

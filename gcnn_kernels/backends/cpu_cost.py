@@ -16,6 +16,11 @@ Constants are fitted to single-threaded times of the paper's layers with AVX-512
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+
+import torch
+
+from .fourier import has_algorithm, tap_transform
 
 _LANES = 16
 _TRANSFORM = {4: 16, 8: 45}
@@ -24,6 +29,7 @@ _SUM, _STORE, _PLACES, _COPY = 1.5, 3, 12, 4
 _WIDEST_SPREAD = 32  # channels; with more, the sums of a few rows do not stay in cache before they are spread
 
 
+@lru_cache(maxsize=1024)
 def conv_form(problem, backward: bool) -> tuple[str, bool]:
     """The form of the convolution, or of its input gradient, and whether it spreads."""
     if problem.in_slots == 1:
@@ -42,6 +48,7 @@ def conv_form(problem, backward: bool) -> tuple[str, bool]:
     return ("spread", True) if spread < gather else ("gather", False)
 
 
+@lru_cache(maxsize=1024)
 def weight_grad_form(problem) -> tuple[str, bool]:
     """The form of the weight gradient, and whether it is the backward correlation's, which gathers the gradient."""
     cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, False)
@@ -64,7 +71,19 @@ def _lifting_form(problem, backward):
     else:
         lift = in_pixels * (cin + _STORE) * _vectors(taps * cout) + out_pixels * order * taps * _SUM * _pieces(cout)
         stack = out_pixels * (taps * (cin * _vectors(order * cout) + _COPY) + order * _COPY * _pieces(cout))
+        if _tap_form(problem) < min(stack, lift):
+            return "taps", False
     return ("stack", backward) if stack < lift else ("lift", not backward)
+
+
+def _tap_form(problem):
+    cin, cout, _, out_pixels = _channels_and_pixels(problem, False)
+    order, k = problem.group.order, problem.kernel
+    if cin >= _LANES or not (k == 1 or has_algorithm(problem.group)):
+        return math.inf
+    products = len(tap_transform(problem.group, k, torch.float32).inputs)
+    output = order * (_SUM if k == 1 else _STORE) * _vectors(cout)
+    return out_pixels * (products * cin * _vectors(cout) + output + k * k * _COPY * cin / _LANES)
 
 
 def _channels_and_pixels(problem, backward):

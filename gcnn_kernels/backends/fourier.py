@@ -98,3 +98,69 @@ def filter_transform(group: PointGroup, dtype: torch.dtype) -> torch.Tensor:
         a, b, re, im = q * np.sqrt(np.array([1, 1, 2, 2]) / 4)[:, None]
         rows = [a, b, re, re - im, re + im]
     return torch.from_numpy(np.stack(rows)).to(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class TapTransform:
+    """Tables of ``gcnn_cpu.lift``: functions on the taps of a k x k filter, adapted to the group (csrc/cpu/lift.h).
+
+    The group permutes the taps, so functions on them are a representation. In a basis e_ai in which it is a direct sum
+    of copies a of irreps rho, h e_aj = sum_i rho_ij(h) e_ai, the lifting convolution of one channel is
+
+        y(h, p) = sum_t w[h^-1 t] x(p + t) = sum_rho sum_ij rho_ij(h) sum_a <e_aj, w> <e_ai, x(p + .)> / |e_ai|^2
+
+    Attributes:
+        basis: ``[taps, taps]``, a vector per row, of entries 0, 1 and -1.
+        starts: int32 ``[order + 1]``; sum k, of matrix entry k, has the products ``starts[k]`` to ``starts[k + 1]``.
+        inputs: int32 ``[products]``, the row of the basis that stands for x in a product.
+        taps: int64 ``[1, taps]``, 0, 1, 2, ...
+        matrix: ``[products, taps]``, what the filter is multiplied by.
+    """
+
+    basis: torch.Tensor
+    starts: torch.Tensor
+    inputs: torch.Tensor
+    taps: torch.Tensor
+    matrix: torch.Tensor
+
+
+@lru_cache(maxsize=64)
+def tap_transform(group: PointGroup, k: int, dtype: torch.dtype) -> TapTransform:
+    """The tables for one group and filter size."""
+    entries = np.stack([
+        irrep.matrices[:, i, j] for irrep in group.irreps for i in range(irrep.dim) for j in range(irrep.multiplicity)
+    ])  # fmt: skip
+    basis, products = [], []
+    for irrep in group.irreps:
+        for vectors in _copies(irrep, group.tap_action(k)):
+            for i, j in np.ndindex(irrep.dim, irrep.dim):
+                overlap = entries @ irrep.matrices[:, i, j] / (entries**2).sum(1)  # 1 or -1 for one of them
+                entry = int(np.abs(overlap).argmax())
+                scale = overlap[entry] / (vectors[i] @ vectors[i])
+                products.append((entry, len(basis) + i, scale * vectors[j]))
+            basis.extend(vectors)
+    products.sort(key=lambda product: product[0])
+    owners, inputs, rows = zip(*products, strict=True)
+    return TapTransform(
+        torch.from_numpy(np.stack(basis)).to(dtype),
+        torch.from_numpy(np.searchsorted(owners, np.arange(len(entries) + 1)).astype(np.int32)),
+        torch.tensor(inputs, dtype=torch.int32),
+        torch.arange(k * k)[None],
+        torch.from_numpy(np.stack(rows)).to(dtype),
+    )
+
+
+def _copies(irrep, action):
+    """The copies of an irrep in the functions on the taps: bases ``[dim, taps]`` of entries 0, 1 and -1.
+
+    On the orbit of a tap t0, e_i(h t0) = sum of rho_ij(g) over the g with g t0 = h t0, for a fixed column j.
+    """
+    for orbit in np.unique(np.sort(action, axis=0), axis=1).T:
+        found = np.empty((0, action.shape[1]))
+        for j in range(irrep.dim):
+            vectors = np.zeros((irrep.dim, action.shape[1]))
+            np.add.at(vectors.T, action[:, orbit[0]], irrep.matrices[:, :, j])
+            more = np.concatenate([found, vectors])
+            if np.linalg.matrix_rank(more) == len(more):
+                found = more
+                yield vectors / np.abs(vectors).max()

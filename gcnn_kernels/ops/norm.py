@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from ..backends import choose
+from ..backends.base import weighted_totals
 from ..layout import map_format
 from .library import OPS, define
 
@@ -18,12 +19,11 @@ _OPTIONS = "float eps, float slope, bool sync, str backend"
 
 def _train(x, weight, bias, eps, slope, sync, backend):
     kernels = choose("norm", x, backend)
-    mean, var = kernels.norm_stats(x)
-    count = torch.full((), x.numel() // x.shape[1], dtype=mean.dtype, device=x.device)
-    if sync:
-        mean, var, count = _combine_ranks(mean, var, count)
-    y = kernels.norm_apply(x, mean, (var + eps).rsqrt(), weight, bias, slope)
-    return y, mean, var, count
+    count = torch.full((), x.numel() // x.shape[1], dtype=_statistics_dtype(x), device=x.device)
+    if not sync:
+        return *kernels.norm_train(x, weight, bias, eps, slope), count
+    mean, var, count = _combine_ranks(*kernels.norm_stats(x), count)
+    return kernels.norm_eval(x, mean, var, weight, bias, eps, slope), mean, var, count
 
 
 def _combine_ranks(mean, var, count):
@@ -43,8 +43,8 @@ def _train_fake(x, weight, bias, eps, slope, sync, backend):
 
 
 def _eval(x, mean, var, weight, bias, eps, slope, backend):
-    rstd = (var.to(_statistics_dtype(x)) + eps).rsqrt()
-    return choose("norm", x, backend).norm_apply(x, mean.to(rstd.dtype), rstd, weight, bias, slope)
+    dtype = _statistics_dtype(x)
+    return choose("norm", x, backend).norm_eval(x, mean.to(dtype), var.to(dtype), weight, bias, eps, slope)
 
 
 def _eval_fake(x, mean, var, weight, bias, eps, slope, backend):
@@ -53,31 +53,20 @@ def _eval_fake(x, mean, var, weight, bias, eps, slope, backend):
 
 def _backward(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend):
     kernels = choose("norm", x, backend)
-    mean = mean.to(_statistics_dtype(x))
-    rstd = (var.to(mean.dtype) + eps).rsqrt()
-    sum_g, sum_gx = kernels.norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
-    mean_g, mean_gx = _gradient_means(sum_g, sum_gx, weight, count, _all_reduce_ if sync else None)
-    gx = kernels.norm_backward_input(grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx)
-    return gx, sum_g, sum_gx
+    mean, var = mean.to(_statistics_dtype(x)), var.to(_statistics_dtype(x))
+    if not sync:
+        here = 0 if count is None else x.numel() // x.shape[1]
+        return kernels.norm_backward(grad, x, mean, var, weight, bias, here, eps, slope)
+    rstd = (var + eps).rsqrt()
+    sums = kernels.norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
+    totals = weighted_totals(*sums, weight)
+    dist.all_reduce(totals)
+    return kernels.norm_backward_input(grad, x, mean, rstd, weight, bias, slope, *(totals / count)), *sums
 
 
 def _backward_fake(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend):
     sums = x.new_empty(x.shape[:2], dtype=_statistics_dtype(x))
     return _like_map(x), sums, torch.empty_like(sums)
-
-
-def _gradient_means(sum_g, sum_gx, weight, count, all_reduce):
-    """``[2, C]``: means of weight * g and weight * g * xhat; zero where the statistics are constants (no count)."""
-    sums = torch.stack([sum_g, sum_gx])
-    if count is None:
-        return sums.new_zeros(2, sums.shape[2])
-    sums = (sums if weight is None else sums * weight.to(sums.dtype)).sum(1)
-    return (sums if all_reduce is None else all_reduce(sums)) / count
-
-
-def _all_reduce_(t):
-    dist.all_reduce(t)
-    return t
 
 
 def _composed_backward(grad, x, mean, var, weight, bias, count, eps, slope, sync):
@@ -97,7 +86,10 @@ def _composed_backward(grad, x, mean, var, weight, bias, count, eps, slope, sync
     y = y if bias is None else y + _per_map(bias.to(dtype))
     g = torch.where(y > 0, grad, slope * grad)
     sum_g, sum_gx = g.sum((2, 3, 4)), (g * xhat).sum((2, 3, 4))
-    mean_g, mean_gx = _gradient_means(sum_g, sum_gx, weight, count, all_reduce if sync else None)
+    totals = weighted_totals(sum_g, sum_gx, weight)
+    if sync:
+        totals = all_reduce(totals)
+    mean_g, mean_gx = torch.zeros_like(totals) if count is None else totals / count
     if weight is not None:
         g = g * _per_map(weight.to(dtype))
     return rstd * (g - _per_map(mean_g) - xhat * _per_map(mean_gx)), sum_g, sum_gx

@@ -1,0 +1,36 @@
+"""Norms of the cpu backend: one call of the C++ kernels for each direction."""
+
+from __future__ import annotations
+
+import torch
+
+from .compiled import dense, dense_like, parameters
+
+
+class CpuNorm:
+    """What ``Backend`` composes of the kernels for statistics, sums and maps."""
+
+    def norm_eval(self, x, mean, var, weight, bias, eps, slope):
+        x, channels_last = dense(x)
+        y = torch.empty_like(x)
+        self.kernels.norm_eval(x, channels_last, *parameters(mean, var, weight, bias), eps, slope, y)
+        return y
+
+    def norm_train(self, x, weight, bias, eps, slope):
+        x, channels_last = dense(x)
+        mean = x.new_empty(x.shape[1], dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+        mean, var, weight, bias = parameters(mean, torch.empty_like(mean), weight, bias)
+        y = torch.empty_like(x)
+        self.kernels.norm_train(x, channels_last, weight, bias, eps, slope, mean, var, y)
+        return y, mean, var
+
+    def norm_backward(self, grad, x, mean, var, weight, bias, count, eps, slope):
+        x, channels_last = dense(x)
+        gx = torch.empty_like(x)
+        sum_g = mean.new_empty(x.shape[:2])
+        sum_gx = torch.empty_like(sum_g)
+        moments_and_affine = parameters(mean, var, weight, bias)
+        self.kernels.norm_backward(
+            dense_like(grad, x), x, channels_last, *moments_and_affine, count, eps, slope, gx, sum_g, sum_gx
+        )
+        return gx, sum_g, sum_gx
