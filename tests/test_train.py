@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,33 @@ def test_a_run_leaves_its_files(finished):
     assert {"loss_d", "loss_g", "penalty"} <= records[0].keys()
     kept = sorted(f.name for f in (finished / "checkpoints").iterdir())
     assert kept == [f"iteration-{i:08d}.{kind}" for i in (4, 6) for kind in ("json", "safetensors")]
+
+
+def test_tensorboard_gets_the_numbers_of_every_line(copy, monkeypatch):
+    opened, written = [], []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            opened.append((folder, purge_step))
+
+        def add_scalar(self, *arguments):
+            written.append(arguments)
+
+        def close(self):
+            written.append("closed")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    assert run(copy, iterations=8) == 0
+    assert opened == [(copy / "tensorboard", 7)]
+    records = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()][6:]
+    expected = [(name, record[name], record["iteration"]) for record in records for name in record]
+    assert written == [scalar for scalar in expected if scalar[0] != "iteration"] + ["closed"]
+
+
+def test_without_tensorboard_nothing_is_missing(copy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert run(copy, iterations=7) == 0
+    assert not (copy / "tensorboard").exists()
 
 
 def test_more_iterations_go_on_from_the_end(copy, tmp_path):

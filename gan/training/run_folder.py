@@ -1,4 +1,7 @@
-"""The folder of one run: options.json, log.txt, metrics.jsonl, samples/, curves.png, checkpoints/."""
+"""The folder of one run: options.json, log.txt, metrics.jsonl, samples/, curves.png, checkpoints/.
+
+Where tensorboard is installed, tensorboard/ holds the numbers of metrics.jsonl too.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self._scalars = None  # TensorBoard's writer from the first line on; False where it is not installed
+        self._first_new_iteration = 0
         self.checkpoints = CheckpointFolder(path / "checkpoints")
         try:
             (path / "samples").mkdir(parents=True, exist_ok=True)
@@ -39,6 +44,8 @@ class RunFolder:
             raise RunError(f"outdir: another process is training in {path}; give this one another --outdir") from error
 
     def close(self) -> None:
+        if self._scalars:
+            self._scalars.close()
         self._log.close()
         self._lock.close()
 
@@ -65,9 +72,15 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def append_metrics(self, record: dict) -> None:
-        """Add a line to metrics.jsonl."""
+        """Add a line to metrics.jsonl, and its numbers to those of TensorBoard."""
         with open(self.metrics_file, "a") as file:
             file.write(json.dumps(record) + "\n")
+        if self._scalars is None:
+            self._scalars = _summary_writer(self.path / "tensorboard", self._first_new_iteration)
+        if self._scalars:
+            for name, value in record.items():
+                if name != "iteration":
+                    self._scalars.add_scalar(name, value, record["iteration"])
 
     def read_metrics(self) -> list[dict]:
         return read_metrics(self.path)
@@ -76,9 +89,19 @@ class RunFolder:
         """Drop the lines of iterations that a resumed run will do again, and a last line cut short by a crash."""
         kept = [record for record in self.read_metrics() if record["iteration"] <= iteration]
         write_atomically(self.metrics_file, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        self._first_new_iteration = iteration + 1
 
     def sample_file(self, iteration: int) -> Path:
         return self.path / "samples" / f"iteration-{iteration:08d}.png"
+
+
+def _summary_writer(folder: Path, first_iteration: int):
+    """TensorBoard's writer, which drops what was written for later iterations; False where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return False
+    return SummaryWriter(folder, purge_step=first_iteration)
 
 
 def read_metrics(run: Path) -> list[dict]:

@@ -89,8 +89,6 @@ class Translation(Task):
         super().__init__(options, train, players, world)
         self.updates = PairUpdates(options, players, world)
         self.batches_per_iteration = options.d_updates
-        validation = data.load(options.dataset, options.data, split="validation", resolution=train.resolution)
-        self.shown = validation.batch(range(min(ROWS, len(validation))))
 
     def batch(self, number: int) -> PairBatch:
         random = random_generator(self.options.seed, "places", number)
@@ -100,7 +98,10 @@ class Translation(Task):
 
     def samples(self) -> Image.Image:
         """One row per validation pair, as in :func:`sheet_of_translations`."""
-        return sheet_of_translations(self.players.average.network, *self.shown, self.world.device)
+        options = self.options
+        pairs = data.load(options.dataset, options.data, split="validation", resolution=self.train.resolution)
+        shown = pairs.batch(range(min(ROWS, len(pairs))))
+        return sheet_of_translations(self.players.average.network, *shown, self.world.device)
 
     def estimate_moments(self) -> None:
         """Nothing: the translator's norms keep no moments."""
