@@ -48,7 +48,7 @@ class Gan:
         if player == "D":
             self.updates.discriminator(self.batch, 0)
         else:
-            self.updates.generator(self.batch, 1)
+            self.updates.generator(self.batch)
 
     def naive_step(self, player, memory_format):
         with naive.layers(memory_format):

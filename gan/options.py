@@ -67,6 +67,7 @@ class Options:
     device: str = _may_change("auto", "auto is cuda if there is one")
     amp: str = _fixed("off", "mixed precision")
     compile: bool = _may_change(False, "torch.compile what is not differentiated twice")
+    cuda_graphs: bool = _may_change(False, "replay updates as CUDA graphs; one GPU, without fp16 and --compile")
     eval_every: int = _may_change(1000, "iterations between evaluations; 0 for none")
     eval_samples: int = _fixed(0, "generated images per evaluation; 0: as many as there are real ones to compare with")
     eval_metrics: str = _fixed("fid", "some of fid,kid,pr (improved precision and recall); the first ranks checkpoints")
@@ -202,6 +203,8 @@ def _check(options: Options) -> None:
         raise ValueError(f"data_fraction: expected at most 1, got {options.data_fraction}")
     if options.batch_size % options.accumulate:
         raise ValueError(f"accumulate: {options.accumulate} parts do not divide a batch of {options.batch_size}")
+    if options.cuda_graphs and (options.amp == "fp16" or options.compile):
+        raise ValueError("cuda_graphs: not with --amp fp16, whose scaler asks the GPU, nor with --compile")
     if options.augment != "bcr" and (options.bcr_real > 0 or options.bcr_fake > 0):
         raise ValueError(f"augment: weights of bcr were given, but the augmentation is {options.augment}")
     if options.gradient_penalty > 0 and options.loss not in LOSS_OPTIONS:

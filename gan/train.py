@@ -47,6 +47,8 @@ def train(options: Options) -> None:
             f"batch_size: {options.batch_size} images cannot be shared by {world.size} processes "
             f"with {options.accumulate} parts each"
         )
+    if options.cuda_graphs and (world.size > 1 or world.device.type != "cuda"):
+        raise ValueError(f"cuda_graphs: expected one process on a GPU, got {world.size} on {world.device.type}")
     images = data.load(
         options.dataset, options.data, fraction=options.data_fraction, seed=options.seed,
         resolution=ALL_PRESETS[options.preset].image_size,

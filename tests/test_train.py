@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gan import train as command
-from gan.training import loop
+from gan.training import graphs, loop
 from gan.training.checkpoints import CheckpointFolder
 from gan.training.updates import Updates
 
@@ -181,11 +182,11 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
 
 
 def test_a_loss_that_is_not_finite(copy, capsys, monkeypatch):
-    update = Updates.generator
+    update, calls = Updates.generator, itertools.count(7)  # the run has done six iterations
 
-    def broken(self, batch, iteration):
-        losses = update(self, batch, iteration)
-        return losses if iteration < 9 else {"loss_g": losses["loss_g"] * float("nan")}
+    def broken(self, batch):
+        losses = update(self, batch)
+        return losses if next(calls) < 9 else {"loss_g": losses["loss_g"] * float("nan")}
 
     monkeypatch.setattr(Updates, "generator", broken)
     assert run(copy, iterations=20) == 1
@@ -195,11 +196,11 @@ def test_a_loss_that_is_not_finite(copy, capsys, monkeypatch):
 
 
 def test_weights_that_are_not_finite_are_not_saved(copy, capsys, monkeypatch):
-    update = Updates.generator
+    update, calls = Updates.generator, itertools.count(7)  # the run has done six iterations
 
-    def broken(self, batch, iteration):
-        losses = update(self, batch, iteration)
-        if iteration == 8:
+    def broken(self, batch):
+        losses = update(self, batch)
+        if next(calls) == 8:
             next(self.players.generator.parameters()).data.fill_(float("inf"))
         return losses
 
@@ -268,6 +269,42 @@ def test_options_train(tmp_path, options):
     assert run(tmp_path / "run", *options, iterations=2) == 0
 
 
+@pytest.mark.parametrize("options", [[], ["--r1-every", "3", "--generator-symmetry", "full"]])
+def test_graphed_updates_are_those_that_were_recorded(tmp_path, monkeypatch, options):
+    """With Python itself in place of CUDA's graphs: what is replayed sees no tensors but those it was recorded with."""
+    assert run(tmp_path / "plain", *options, iterations=10) == 0
+    recorded = []
+
+    def record(function):
+        results = {}
+        recorded.append(function)
+        return lambda: results.update(function()), results
+
+    monkeypatch.setattr(graphs, "record", record)
+    monkeypatch.setattr(graphs, "beside", lambda function: function())
+    begin = loop.Training.__init__
+
+    def graphed(self, *arguments):
+        begin(self, *arguments)
+        self.updates = graphs.GraphedUpdates(self.updates)
+
+    monkeypatch.setattr(loop.Training, "__init__", graphed)
+    assert run(tmp_path / "graphed", *options, iterations=10) == 0
+    assert len(recorded) == (3 if options else 2)
+    assert_same_weights(weights(tmp_path / "graphed", 10), weights(tmp_path / "plain", 10))
+
+
+@pytest.mark.gpu
+def test_cuda_graphs_learn_what_plain_updates_learn(tmp_path):
+    options = ["--device", "cuda", "--r1-every", "2"]
+    assert run(tmp_path / "plain", *options, iterations=10) == 0
+    assert run(tmp_path / "graphed", *options, "--cuda-graphs", iterations=10) == 0
+    plain, graphed = weights(tmp_path / "plain", 10), weights(tmp_path / "graphed", 10)
+    for name in plain:
+        if name.startswith(("generator.", "discriminator.")):
+            torch.testing.assert_close(graphed[name], plain[name], rtol=1e-3, atol=1e-4)
+
+
 def test_dry_run_counts_parameters_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert command.main(["--dataset", "rotmnist", "--dry-run"]) == 0
@@ -296,6 +333,8 @@ def test_bcr_warns_where_it_teaches_nothing(tmp_path, capsys):
         (["--data-fraction", "2"], "data_fraction: expected at most 1"),
         (["--eval-metrics", "pr"], "eval_metrics: expected some of fid, kid, pr, the first of fid, kid, got pr"),
         (["--bcr-real", "1"], "augment: weights of bcr were given"),
+        (["--cuda-graphs", "--amp", "fp16"], "cuda_graphs: not with --amp fp16"),
+        (["--cuda-graphs"], "cuda_graphs: expected one process on a GPU, got 1 on cpu"),
     ],
 )
 def test_bad_options(tmp_path, capsys, arguments, message):

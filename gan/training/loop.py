@@ -16,6 +16,7 @@ from ..networks import PAIR_PRESETS
 from ..options import Options
 from .checkpoints import CorruptCheckpoint
 from .distributed import World, any_rank, broadcast_bytes, mean_over_ranks
+from .graphs import GraphedUpdates
 from .pictures import enlarged, write_curves, write_picture
 from .players import Players
 from .randomness import derived_seed
@@ -50,6 +51,7 @@ class Training:
         self.players = Players(options, len(train.class_names), train.channels, world)
         task = Translation if options.preset in PAIR_PRESETS else Synthesis
         self.task = task(options, train, self.players, world)
+        self.updates = GraphedUpdates(self.task.updates) if options.cuda_graphs else self.task.updates
         self.iteration = 0
         self.best: float | None = None
         self.real_distance: float | None = None
@@ -141,10 +143,11 @@ class Training:
         torch.manual_seed(derived_seed(options.seed, "anything else", self.world.rank, iteration))
         first, last = (i * task.batches_per_iteration for i in (iteration, iteration + 1))
         losses = [
-            task.updates.discriminator(task.batch(first + update), iteration * options.d_updates + update)
+            self.updates.discriminator(task.batch(first + update), iteration * options.d_updates + update)
             for update in range(options.d_updates)
         ]
-        of_generator = task.updates.generator(task.batch(last - 1), iteration + 1)
+        of_generator = self.updates.generator(task.batch(last - 1))
+        self.players.average.update(self.players.generator, iteration + 1)
         means = {name: sum(some[name] for some in losses) / len(losses) for name in losses[0]} | of_generator
         self.loss_names = tuple(means)
         return torch.stack([value.float() for value in means.values()])

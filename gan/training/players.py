@@ -77,10 +77,10 @@ class Players:
             network.to(world.device)
         broadcast([*self.generator.state_dict().values(), *self.discriminator.state_dict().values()])
         self.average = Average(average, options.ema)
-        betas = (options.beta1, options.beta2)
+        adam = {"betas": (options.beta1, options.beta2), "fused": True, "capturable": options.cuda_graphs}
         self.optimizers = {
-            "generator": torch.optim.Adam(self.generator.parameters(), options.lr_g, betas, fused=True),
-            "discriminator": torch.optim.Adam(self.discriminator.parameters(), options.lr_d, betas, fused=True),
+            "generator": torch.optim.Adam(self.generator.parameters(), options.lr_g, **adam),
+            "discriminator": torch.optim.Adam(self.discriminator.parameters(), options.lr_d, **adam),
         }
         scaled = options.amp == "fp16"
         self.scalers = {name: torch.amp.GradScaler(world.device.type, enabled=scaled) for name in self.optimizers}

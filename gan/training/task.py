@@ -18,7 +18,7 @@ class Task(ABC):
     """The batches, updates and sample sheets of one kind of GAN.
 
     Attributes:
-        updates: of both players, with ``discriminator(batch, updates done)`` and ``generator(batch, iteration)``.
+        updates: of both players, with ``discriminator(batch, updates done before)`` and ``generator(batch)``.
         batches_per_iteration: how many batches of images an iteration takes.
         moments: JSON-able; how :meth:`estimate_moments` estimates them, None if the networks have none.
     """

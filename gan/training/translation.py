@@ -61,8 +61,8 @@ class PairUpdates(Optimization):
         self._step("discriminator")
         return losses
 
-    def generator(self, batch: PairBatch, iteration: int) -> dict[str, torch.Tensor]:
-        """Update the translator for the ``iteration``-th time, counted from 1, and its average.
+    def generator(self, batch: PairBatch) -> dict[str, torch.Tensor]:
+        """Update the translator.
 
         Returns:
             "loss_g", the adversarial loss, and "l1", before it is weighted: detached scalars.
@@ -78,7 +78,6 @@ class PairUpdates(Optimization):
             self._backward("generator", loss + self.options.l1 * l1)
             self._add(losses, loss_g=loss, l1=l1)
         self._step("generator")
-        self.players.average.update(self.players.generator, iteration)
         return losses
 
 

@@ -93,12 +93,8 @@ class Updates(Optimization):
         self._step("discriminator")
         return losses
 
-    def generator(self, batch: Batch, iteration: int) -> dict[str, torch.Tensor]:
-        """Update the generator for the ``iteration``-th time, counted from 1, and its average.
-
-        Returns:
-            "loss_g", a detached scalar.
-        """
+    def generator(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Update the generator. Returns "loss_g", a detached scalar."""
         self._train("generator")
         losses = {}
         for part in self._parts(batch):
@@ -113,7 +109,6 @@ class Updates(Optimization):
             self._backward("generator", loss)
             self._add(losses, loss_g=loss)
         self._step("generator")
-        self.players.average.update(self.players.generator, iteration)
         return losses
 
     def _real(self, part: Batch) -> torch.Tensor:
