@@ -13,11 +13,25 @@ from gan.training.loop import Training
 from gan.training.players import Players
 
 
-def one_iteration(options, images, world: World, *, float64=False, backend="auto") -> dict[str, torch.Tensor]:
+def one_iteration(options, images, world: World, **how) -> dict[str, torch.Tensor]:
     """Losses, gradients ``PLAYER.PARAMETER.UPDATE`` and buffers of one iteration that leaves the weights alone.
 
-    Steps in between would amplify rounding.
+    Steps in between would amplify rounding. ``how`` are the arguments of :func:`prepared`.
     """
+    training, gradients = prepared(options, images, world, **how)
+    losses = training._iterate()
+    return {"losses": distributed.mean_over_ranks(losses), **gradients, **_buffers(training.players)}
+
+
+def discriminator_update(options, images, world: World, **how) -> dict[str, torch.Tensor]:
+    """The same of one update of the discriminator."""
+    training, gradients = prepared(options, images, world, **how)
+    losses = training.updates.discriminator(training.task.batch(0), 0)
+    return {"losses": torch.stack(list(losses.values())), **gradients, **_buffers(training.players)}
+
+
+def prepared(options, images, world: World, *, float64=False, backend="auto") -> tuple[Training, dict]:
+    """A run whose updates leave the weights alone, and the dictionary that their gradients go to."""
     training = Training(options, images, None, None, world)
     for network in training.players.networks.values():
         for module in network.modules():
@@ -26,9 +40,7 @@ def one_iteration(options, images, world: World, *, float64=False, backend="auto
         if float64:
             network.double()
             network.register_forward_pre_hook(_convert)
-    gradients = _freeze(training.players)
-    losses = training._iterate()
-    return {"losses": distributed.mean_over_ranks(losses), **gradients, **_buffers(training.players)}
+    return training, _freeze(training.players)
 
 
 def random_images(options, count: int = 8) -> data.ImageSet:

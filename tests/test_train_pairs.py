@@ -232,7 +232,7 @@ def test_the_grid_of_table_4(root, tmp_path, tiles):
     rest = [*TINY[2:], "--data", str(root), "--iterations", "1", "--eval-every", "1"]
     for cell in grid.plan(TABLES["4"], "maps", ["pix2pix"], [1.0], [0]):
         assert command.main(cell.arguments(tmp_path, rest)) == 0
-    assert grid.main(["--table", "4", "--outdir", str(tmp_path), *rest]) == 0
+    assert grid.main(["--table", "4", "--outdir", str(tmp_path), "--print"]) == 0
     table = (tmp_path / "table.md").read_text()
     assert all(setting.title in table for setting in TABLES["4"].settings)
     assert "- [" not in table and "[0.0333]" in table
