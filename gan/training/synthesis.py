@@ -17,7 +17,7 @@ from .randomness import generator as random_generator
 from .task import Task
 from .updates import Batch, Updates
 
-#: of a sheet of samples: images per class, and classes at most
+#: of a sheet of samples
 COLUMNS, ROWS = 10, 10
 
 
@@ -45,12 +45,13 @@ class Synthesis(Task):
 
     @torch.no_grad()
     def samples(self) -> Image.Image:
-        """One row per class, one column per noise vector."""
+        """One row per class, or as many as fit; every class from the same noise vectors."""
         generator = self.players.average.network
-        rows = min(ROWS, len(self.train.class_names))
-        noise = draw_noise(generator, COLUMNS, random_generator(self.options.seed, "samples"))
-        z, elements = noise.part(torch.arange(rows * COLUMNS) % COLUMNS, self.world.device)
-        labels = torch.arange(rows, device=self.world.device).repeat_interleave(COLUMNS)
+        classes = min(ROWS, len(self.train.class_names))
+        each = COLUMNS * (ROWS // classes)
+        noise = draw_noise(generator, each, random_generator(self.options.seed, "samples"))
+        z, elements = noise.part(torch.arange(classes * each) % each, self.world.device)
+        labels = torch.arange(classes, device=self.world.device).repeat_interleave(each)
         return sheet(to_uint8(generator(z, labels, elements=elements)), COLUMNS)
 
     def estimate_moments(self) -> None:
