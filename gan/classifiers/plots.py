@@ -18,7 +18,7 @@ POSES = 8
 def draw_accuracy(
     path: Path, lines: dict[str, dict[float, list[float]]], *, xlabel: str, ticks: Sequence[float]
 ) -> None:
-    """Mean and standard deviation over the seeds.
+    """Mean and standard deviation over the seeds; a dotted line through a point that is alone, to compare with.
 
     Args:
         lines: label -> x -> errors of the seeds, in [0, 1].
@@ -30,7 +30,11 @@ def draw_accuracy(
         accuracies = [100 - 100 * np.array(points[x]) for x in sorted(points)]
         spread = [a.std(ddof=1) if len(a) > 1 else 0 for a in accuracies]
         mean = [a.mean() for a in accuracies]
-        axis.errorbar(sorted(points), mean, spread, marker="o", markersize=4, capsize=3, linewidth=1, label=label)
+        drawn = axis.errorbar(
+            sorted(points), mean, spread, marker="o", markersize=4, capsize=3, linewidth=1, label=label
+        )
+        if len(points) == 1:
+            axis.axhline(mean[0], color=drawn[0].get_color(), linestyle=":", linewidth=1)
     axis.set_xscale("log", base=2)
     axis.minorticks_off()
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
