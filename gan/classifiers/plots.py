@@ -65,7 +65,7 @@ def draw_stability(path: Path, models: dict[str, torch.nn.Module], image: torch.
         axis.set(xlabel=f"angle of the input, degrees ({'G-CNN' if equivariant else 'CNN'})", ylim=(-0.03, 1.03))
         axis.set_xticks(range(0, 361, 90))
         if axis.lines:
-            axis.legend(fontsize="small", loc="lower left")
+            axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=5)
     axes[0].set_ylabel(f"probability of the class {name}")
     _write(figure, path)
 
