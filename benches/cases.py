@@ -24,6 +24,7 @@ BATCHES = {"rotmnist": 64, "anhir": 32, "lysto": 16, "cifar10": 64, "food101": 6
 # convolution no longer outweighs what is done to the filters.
 MAX_PIXELS, MAX_MULTIPLICATIONS, MIN_PIXELS = 4096, 4e9, 1024
 MAX_MAP_PIXELS = 16384  # for norms and pools
+FINER_GROUPS = ("c8", "d8")
 STEP_BATCHES = {"rotmnist": 8, "anhir": 2, "food101": 2}
 
 
@@ -129,16 +130,25 @@ def step_cases() -> tuple[StepCase, ...]:
 @cache
 def conv_cases() -> tuple[ConvCase, ...]:
     """The lifting and group convolutions of all data sets, equal shapes once."""
+    return _distinct([case for dataset in BATCHES for case in _convolutions(dataset, PRESETS[dataset].group)])
+
+
+@cache
+def finer_cases() -> tuple[ConvCase, ...]:
+    """Those of the rotmnist networks over groups beyond the grid (Birrell et al. 2022), 5x5 filters."""
+    return _distinct([case for group in FINER_GROUPS for case in _convolutions("rotmnist", group)])
+
+
+def _convolutions(dataset, group):
     cases = []
-    for dataset, paper_batch in BATCHES.items():
-        plain_layers = _layers(dataset, "p1")
-        for path, layer in _layers(dataset, PRESETS[dataset].group).items():
-            if isinstance(layer.module, _CONVOLUTIONS) and layer.module.group != "p1":  # not a planar block's
-                case = _conv_case(f"{dataset}-{path}", layer)
-                case = replace(case, batch=_batch(case, paper_batch))
-                plain = _conv_case(f"{dataset}-{path}", plain_layers[path])
-                cases.append(replace(case, plain=replace(plain, batch=case.batch)))
-    return _distinct(cases)
+    plain_layers = _layers(dataset, "p1")
+    for path, layer in _layers(dataset, group).items():
+        if isinstance(layer.module, _CONVOLUTIONS) and layer.module.group != "p1":  # not a planar block's
+            case = _conv_case(f"{dataset}-{path}", layer)
+            case = replace(case, batch=_batch(case, BATCHES[dataset]))
+            plain = _conv_case(f"{dataset}-{path}", plain_layers[path])
+            cases.append(replace(case, plain=replace(plain, batch=case.batch)))
+    return cases
 
 
 @cache

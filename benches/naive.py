@@ -53,6 +53,27 @@ def _stack_index(group, slots, k):
 STACKS = {"rot90": stack_by_rot90, "index": stack_by_index}
 
 
+def stack_by_grid_sample(weight, group):
+    """The filter stack of a group beyond the grid, as SE(2) networks are commonly written: each pose resampled.
+
+    Bilinear, inside the inscribed disk; shapes as above.
+    """
+    point = gk.point_group(group)
+    k = weight.shape[-1]
+    row, column = torch.meshgrid(
+        *(torch.arange(k, dtype=weight.dtype, device=weight.device) - (k - 1) / 2,) * 2, indexing="ij"
+    )
+    disk = (row**2 + column**2 <= (k / 2) ** 2).to(weight.dtype)
+    masked = (weight * disk).flatten(0, 2).unsqueeze(0)
+    poses = []
+    for element, ((a, b), (c, d)) in enumerate(point.matrices.tolist()):  # its inverse is ((a, c), (b, d))
+        theta = torch.tensor([[[d, b, 0], [c, a, 0]]], dtype=weight.dtype, device=weight.device)  # of (column, row)
+        grid = F.affine_grid(theta, (1, 1, k, k), align_corners=True)
+        pose = (F.grid_sample(masked, grid, align_corners=True)[0] * disk).view_as(weight)
+        poses.append(pose if weight.shape[2] == 1 else pose[:, :, point.quotient[element].tolist()])
+    return torch.stack(poses, 1).flatten(0, 1).flatten(1, 2)
+
+
 def conv2d(x, weight, bias, group, stride, padding, build_stack):
     """``[B, Cin * S, H, W]``, ``[Cout, Cin, S, k, k]`` -> ``[B, Cout * order, H', W']``."""
     order = gk.point_group(group).order

@@ -22,6 +22,15 @@ def test_naive_stack(build_stack, group, slots):
     torch.testing.assert_close(build_stack(weight, group), expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("slots", ["lifting", "group"])
+@pytest.mark.parametrize("group", ["c8", "d8", "p4m"])
+def test_naive_stack_beyond_the_grid(group, slots):
+    weight = torch.randn(3, 2, gk.point_group(group).order if slots == "group" else 1, 5, 5, dtype=torch.float64)
+    weight *= gk.expand_filters(torch.ones(1, 1, 5, 5, dtype=torch.float64), "c8")[0, 0] > 0  # p4m has no disk
+    expected = gk.expand_filters(weight if slots == "group" else weight[:, :, 0], group, backend="reference")
+    torch.testing.assert_close(naive.stack_by_grid_sample(weight, group), expected)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("group", ["p1", "p4", "p4m"])
 def test_naive_networks(group, memory_format):

@@ -1,0 +1,35 @@
+"""Layers over C8 and D8 against rotate, stack and convolve, and against the plain CNN's convolution."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from . import layers, naive
+from .cases import finer_cases
+from .measure import fastest, rounds_within
+from .test_conv import BUDGET, TOLERANCE
+
+CASES = [(case, mode) for case in finer_cases() for mode in ("forward", "forward+backward")]
+
+
+def _fastest(case, mode, build_stack):
+    candidates = {f: layers.filter_stack(case, layers.draw(case), build_stack, f) for f in layers.FORMATS}
+    return candidates[fastest({f: partial(layer.run, mode) for f, layer in candidates.items()})]
+
+
+@pytest.mark.parametrize(("case", "mode"), CASES, ids=[f"{case.name}-{mode}" for case, mode in CASES])
+def test_finer_groups(compare, case, mode):
+    ours = layers.ours(case, layers.draw(case))
+    stack = _fastest(case, mode, naive.stack_by_grid_sample)
+    exact = layers.filter_stack(
+        case, layers.draw(case, dtype=torch.float64), naive.stack_by_grid_sample, torch.contiguous_format
+    ).run(mode)
+    assert layers.error(ours.run(mode), exact) < max(TOLERANCE, 2 * layers.error(stack.run(mode), exact))
+
+    rivals = {"naive": stack, "plain CNN": _fastest(case.plain, mode, naive.stack_by_rot90)}
+    timed, rivals = partial(ours.run, mode), {name: partial(rival.run, mode) for name, rival in rivals.items()}
+    rounds = rounds_within(BUDGET[mode], [timed, *rivals.values()])
+    compare(case, mode, timed, rivals, rounds, gflop=layers.stack_gflop(case, mode))
