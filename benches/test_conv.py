@@ -5,13 +5,11 @@ from __future__ import annotations
 from functools import cache, partial
 
 import pytest
-import torch
 
 from . import layers, naive
 from .cases import conv_cases
 from .measure import fastest, rounds_within
 
-TOLERANCE = 2e-6  # of fp32 against float64
 BUDGET = {"forward": 0.3, "forward+backward": 0.5, "r1": 0.6}  # seconds per case
 
 # Also against escnn and against the compiled filter stack, whose compilation takes seconds per case.
@@ -42,20 +40,10 @@ def _fastest_filter_stack(case, mode, **options):
     return layers.filter_stack(case, layers.draw(case), _faster_stack(case), memory_format, **options)
 
 
-def _check(case, mode, ours, stack):
-    """Compares ours with the filter stack. Where they disagree float64 decides: ours may be twice as far from it."""
-    results, naive_results = ours.run(mode), stack.run(mode)
-    if layers.error(results, naive_results) < 2 * TOLERANCE:
-        return
-    tensors = layers.draw(case, dtype=torch.float64)
-    exact = layers.filter_stack(case, tensors, naive.stack_by_rot90, torch.contiguous_format).run(mode)
-    assert layers.error(results, exact) < max(TOLERANCE, 2 * layers.error(naive_results, exact))
-
-
 @pytest.mark.parametrize(("case", "mode"), CASES, ids=[f"{case.name}-{mode}" for case, mode in CASES])
 def test_conv(compare, case, mode):
     ours, stack = layers.ours(case, layers.draw(case)), _fastest_filter_stack(case, mode)
-    _check(case, mode, ours, stack)
+    layers.check(case, mode, ours, stack, naive.stack_by_rot90)
 
     rivals = {"naive": stack, "plain CNN": _fastest_filter_stack(case.plain, mode)}
     if case.name in MORE_RIVALS and mode != "r1":  # torch.compile has no double backward

@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-import torch
 
 from . import layers, naive
 from .cases import finer_cases
 from .measure import fastest, rounds_within
-from .test_conv import BUDGET, TOLERANCE
+from .test_conv import BUDGET
 
 CASES = [(case, mode) for case in finer_cases() for mode in ("forward", "forward+backward")]
 
@@ -24,10 +23,7 @@ def _fastest(case, mode, build_stack):
 def test_finer_groups(compare, case, mode):
     ours = layers.ours(case, layers.draw(case))
     stack = _fastest(case, mode, naive.stack_by_grid_sample)
-    exact = layers.filter_stack(
-        case, layers.draw(case, dtype=torch.float64), naive.stack_by_grid_sample, torch.contiguous_format
-    ).run(mode)
-    assert layers.error(ours.run(mode), exact) < max(TOLERANCE, 2 * layers.error(stack.run(mode), exact))
+    layers.check(case, mode, ours, stack, naive.stack_by_grid_sample)
 
     rivals = {"naive": stack, "plain CNN": _fastest(case.plain, mode, naive.stack_by_rot90)}
     timed, rivals = partial(ours.run, mode), {name: partial(rival.run, mode) for name, rival in rivals.items()}
