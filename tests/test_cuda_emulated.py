@@ -22,7 +22,7 @@ from kernel_cases import (
 )  # fmt: skip
 from torch.utils import cpp_extension
 
-from gcnn_kernels.backends.compiled import CompiledMixin
+from gcnn_kernels.backends.cuda import CudaBackend
 from gcnn_kernels.groups import point_group
 
 TESTS = Path(__file__).resolve().parent
@@ -32,7 +32,7 @@ COMPILER = shutil.which("c++")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (c++) was found")
 
 
-class EmulatedCuda(CompiledMixin):
+class EmulatedCuda(CudaBackend):
     kernels = torch.ops.gcnn_emulated
 
 
