@@ -65,7 +65,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], to
             continue
         a, b = (torch.cat([values[name].flatten().double() for name in names]) for values in (one, other))
         assert b.norm() > 0
-        assert (a - b).norm() <= tolerance * b.norm(), part
+        assert (a - b).norm() <= tolerance * b.norm(), f"{part}: {(a - b).norm() / b.norm()}"
 
 
 def _convert(network, arguments):
