@@ -170,3 +170,8 @@ def weighted_totals(sum_g, sum_gx, weight):
     """``[2, C]``: the totals over the batch of weight * g and weight * g * xhat, from the sums ``[B, C]``."""
     sums = torch.stack([sum_g, sum_gx])
     return (sums if weight is None else sums * weight.to(sums.dtype)).sum(1)
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """What sums over tensors of a dtype are kept in: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

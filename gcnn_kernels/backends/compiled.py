@@ -10,6 +10,7 @@ from abc import abstractmethod
 import torch
 
 from ..layout import map_format
+from .base import accumulator
 from .tables import filter_sources, filter_targets
 
 
@@ -38,7 +39,7 @@ class CompiledMixin:
 
     def norm_stats(self, x):
         x, channels_last = dense(x)
-        mean = x.new_empty(x.shape[1], dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+        mean = x.new_empty(x.shape[1], dtype=accumulator(x.dtype))
         var = torch.empty_like(mean)
         self.kernels.norm_stats(x, channels_last, mean, var)
         return mean, var

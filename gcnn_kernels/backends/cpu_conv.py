@@ -6,6 +6,7 @@ import torch
 
 from ..layout import to_map_format
 from . import cpu_cost
+from .base import accumulator
 from .expansion import ExpansionMixin
 from .fourier import correlations, has_algorithm, tap_transform
 
@@ -15,6 +16,7 @@ class CpuConvolution(ExpansionMixin):
 
     Algorithms: "fourier" for group convolutions of p4 and p4m (csrc/cpu/gather.h, spread.h), "direct" for lifting
     convolutions (the same kernels, without a transform, or csrc/cpu/lift.h), "expand" for all.
+    They compute in float32 and float64; half precision is converted.
     """
 
     def refuses_algorithm(self, problem, algorithm):
@@ -51,7 +53,7 @@ class CpuConvolution(ExpansionMixin):
             return self.expanded_conv_weight_grad(problem, grad, x)
         if 0 in grad.shape:
             return x.new_zeros(problem.weight_shape)
-        dtype = _computed_dtype(x)
+        dtype = accumulator(x.dtype)
         # Of the two maps, one is gathered: in the backward correlation that is the output gradient.
         form, backward = cpu_cost.weight_grad_form(problem)
         tables = _tables(problem, dtype, form, backward)
@@ -65,7 +67,7 @@ class CpuConvolution(ExpansionMixin):
 
 
 def _conv(problem, x, weight, bias, shape, *, backward):
-    dtype = _computed_dtype(x)
+    dtype = accumulator(x.dtype)
     form, spread = cpu_cost.conv_form(problem, backward)
     tables = _tables(problem, dtype, "stack" if form == "taps" else form, backward)
     weight = weight.to(dtype).contiguous()
@@ -90,11 +92,6 @@ def _tables(problem, dtype, form, backward):
     return correlations(
         problem.group, problem.kernel, problem.stride, problem.padding, problem.dilation, dtype, form, backward=backward
     )
-
-
-def _computed_dtype(x):
-    """The kernels compute in float32 and float64; half precision is converted."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _fast(x, dtype):

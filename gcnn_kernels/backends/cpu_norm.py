@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from .base import accumulator
 from .compiled import dense, dense_like, parameters
 
 
@@ -18,7 +19,7 @@ class CpuNorm:
 
     def norm_train(self, x, weight, bias, eps, slope):
         x, channels_last = dense(x)
-        mean = x.new_empty(x.shape[1], dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+        mean = x.new_empty(x.shape[1], dtype=accumulator(x.dtype))
         mean, var, weight, bias = parameters(mean, torch.empty_like(mean), weight, bias)
         y = torch.empty_like(x)
         self.kernels.norm_train(x, channels_last, weight, bias, eps, slope, mean, var, y)

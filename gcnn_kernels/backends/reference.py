@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from ..layout import map_format, to_map_format
-from .base import Backend
+from .base import Backend, accumulator
 from .expansion import OnlyExpansionMixin
 from .tables import filter_sources, filter_targets
 
@@ -40,7 +40,7 @@ class ReferenceBackend(OnlyExpansionMixin, Backend):
         return weight.reshape(cout, cin, in_slots, k, k)
 
     def norm_stats(self, x):
-        x = x.to(_statistics_dtype(x))
+        x = x.to(accumulator(x.dtype))
         var, mean = torch.var_mean(x, dim=(0, 2, 3, 4), correction=0)
         return mean, var
 
@@ -72,10 +72,6 @@ class ReferenceBackend(OnlyExpansionMixin, Backend):
     def group_max_gather(self, x, index):
         index = index.unsqueeze(2)
         return to_map_format(x.gather(2, index.long()), like=index).squeeze(2)
-
-
-def _statistics_dtype(x):
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _per_map(t):

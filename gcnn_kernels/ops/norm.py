@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from ..backends import choose
-from ..backends.base import weighted_totals
+from ..backends.base import accumulator, weighted_totals
 from ..layout import map_format
 from .library import OPS, define
 
@@ -19,7 +19,7 @@ _OPTIONS = "float eps, float slope, bool sync, str backend"
 
 def _train(x, weight, bias, eps, slope, sync, backend):
     kernels = choose("norm", x, backend)
-    count = torch.full((), x.numel() // x.shape[1], dtype=_statistics_dtype(x), device=x.device)
+    count = torch.full((), x.numel() // x.shape[1], dtype=accumulator(x.dtype), device=x.device)
     if not sync:
         return *kernels.norm_train(x, weight, bias, eps, slope), count
     mean, var, count = _combine_ranks(*kernels.norm_stats(x), count)
@@ -38,12 +38,12 @@ def _combine_ranks(mean, var, count):
 
 
 def _train_fake(x, weight, bias, eps, slope, sync, backend):
-    stats = x.new_empty(x.shape[1], dtype=_statistics_dtype(x))
+    stats = x.new_empty(x.shape[1], dtype=accumulator(x.dtype))
     return _like_map(x), stats, torch.empty_like(stats), stats.new_empty(())
 
 
 def _eval(x, mean, var, weight, bias, eps, slope, backend):
-    dtype = _statistics_dtype(x)
+    dtype = accumulator(x.dtype)
     return choose("norm", x, backend).norm_eval(x, mean.to(dtype), var.to(dtype), weight, bias, eps, slope)
 
 
@@ -53,7 +53,8 @@ def _eval_fake(x, mean, var, weight, bias, eps, slope, backend):
 
 def _backward(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend):
     kernels = choose("norm", x, backend)
-    mean, var = mean.to(_statistics_dtype(x)), var.to(_statistics_dtype(x))
+    dtype = accumulator(x.dtype)
+    mean, var = mean.to(dtype), var.to(dtype)
     if not sync:
         here = 0 if count is None else x.numel() // x.shape[1]
         return kernels.norm_backward(grad, x, mean, var, weight, bias, here, eps, slope)
@@ -65,7 +66,7 @@ def _backward(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend
 
 
 def _backward_fake(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend):
-    sums = x.new_empty(x.shape[:2], dtype=_statistics_dtype(x))
+    sums = x.new_empty(x.shape[:2], dtype=accumulator(x.dtype))
     return _like_map(x), sums, torch.empty_like(sums)
 
 
@@ -101,10 +102,6 @@ def _over(totals):
 
 def _per_map(t):
     return t[..., None, None, None]
-
-
-def _statistics_dtype(x):
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _like_map(x):

@@ -14,11 +14,11 @@ import torch
 import triton
 import triton.language as tl
 
+from ..base import accumulator
 from ..tables import filter_sources, filter_targets
 from .index import pixel, read_position
 from .launch import (
     DTYPES,
-    accumulator,
     dot_dtype,
     dot_precision,
     empty,

@@ -8,8 +8,9 @@ import torch
 import triton
 import triton.language as tl
 
+from ..base import accumulator
 from ..tables import filter_sources, filter_targets
-from .launch import DTYPES, accumulator, empty, launch
+from .launch import DTYPES, empty, launch
 
 BLOCK = 512
 

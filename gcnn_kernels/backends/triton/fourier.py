@@ -21,8 +21,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ..base import accumulator
 from .index import moved_tap, pixel, read_position
-from .launch import DTYPES, accumulator, dot_dtype, dot_precision, empty, empty_map, launch, split_sum, wide
+from .launch import DTYPES, dot_dtype, dot_precision, empty, empty_map, launch, split_sum, wide
 
 
 def refuses(problem) -> str | None:

@@ -40,10 +40,6 @@ def wide(*tensors: torch.Tensor) -> bool:
     return any(1 + sum((n - 1) * abs(s) for n, s in zip(t.shape, t.stride(), strict=True)) >= 2**31 for t in tensors)
 
 
-def accumulator(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def dot_dtype(dtype: torch.dtype):
     """What the operands of ``tl.dot`` are: the interpreter has no bfloat16 arithmetic."""
     return tl.float32 if INTERPRETED and dtype == torch.bfloat16 else DTYPES[dtype]

@@ -18,7 +18,8 @@ import triton
 import triton.language as tl
 
 from ...layout import map_format, to_map_format
-from .launch import DTYPES, accumulator, empty, empty_map, launch, multiprocessors
+from ..base import accumulator
+from .launch import DTYPES, empty, empty_map, launch, multiprocessors
 
 ALIGNMENT = 16  # numbers; Triton knows of a stride's divisibility by 16 only
 TILE = 4096  # numbers per tile
