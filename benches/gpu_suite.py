@@ -1,7 +1,7 @@
 """``python -m benches.gpu_suite``: the layers and training steps of the GANs on one NVIDIA GPU, in under ten minutes.
 
-First the device tests ``tests/test_gpu_*.py`` run. Then, in bfloat16 and in tf32, every convolution, norm and pool of
-the networks is checked against the naive layers and timed against them (filter stack on cuDNN in channels_last, for
+First the device tests ``tests/kernels/test_gpu_*.py`` run. Then, in bfloat16 and in tf32, every convolution, norm and pool
+of the networks is checked against the naive layers and timed against them (filter stack on cuDNN in channels_last, for
 some also through ``torch.compile``), and whole steps are timed in eager mode and as CUDA graphs. Rates are given as
 shares of what a large matrix product and a large copy reach in the same run.
 
@@ -75,7 +75,7 @@ def run(device, gpu: str, folder: Path) -> dict:
 def device_tests() -> str:
     """ "passed", or what went wrong. They have a process of their own: after a fault it could not use CUDA any more."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "test_gpu_kernels.py", "test_gpu_triton.py"]
-    tests = Path(__file__).parents[1] / "tests"
+    tests = Path(__file__).parents[1] / "tests" / "kernels"
     try:
         run = subprocess.run(command, cwd=tests, stdout=subprocess.PIPE, text=True, timeout=TEST_SECONDS)
     except subprocess.TimeoutExpired:

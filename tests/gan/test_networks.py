@@ -135,7 +135,7 @@ def test_parameter_counts_by_hand():
 
 
 def test_documented_counts_are_current():
-    documented = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
+    documented = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
     assert ablation_table() in documented
 
 

@@ -14,7 +14,7 @@ import gan.data
 from gan.data import DataError, imageset, mnist
 from gan.data.rotate import rotate
 
-MNIST_ROOT = Path(__file__).resolve().parents[2] / "shared" / "data"  # the real files, where they are at hand
+MNIST_ROOT = Path(__file__).resolve().parents[4] / "shared" / "data"  # the real files, where they are at hand
 
 
 @pytest.fixture(scope="module")

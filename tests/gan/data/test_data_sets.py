@@ -19,7 +19,7 @@ from PIL import Image
 import gan.data
 from gan.data import DataError, download, food101, pixels, slides
 
-IHC = Path(__file__).parent / "data" / "ihc.jpg"
+IHC = Path(__file__).parents[2] / "data" / "ihc.jpg"
 
 
 @pytest.fixture(autouse=True)

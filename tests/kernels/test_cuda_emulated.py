@@ -1,4 +1,4 @@
-"""The CUDA kernels' arithmetic, on the CPU: csrc/cuda compiled by the host compiler over tests/cuda_emulator."""
+"""The CUDA kernels' arithmetic, on the CPU: csrc/cuda compiled by the host compiler over cuda_emulator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gcnn_kernels.backends.cuda import CudaBackend
 from gcnn_kernels.groups import point_group
 
 TESTS = Path(__file__).resolve().parent
-CSRC = TESTS.parent / "csrc"
+CSRC = TESTS.parents[1] / "csrc"
 COMPILER = shutil.which("c++")
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (c++) was found")

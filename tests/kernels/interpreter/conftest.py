@@ -1,4 +1,4 @@
-"""These tests need TRITON_INTERPRET=1 from the start of the process; tests/test_triton_interpreter.py runs them so."""
+"""These tests need TRITON_INTERPRET=1 from the start of the process: ../test_triton_interpreter.py runs them so."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 from gcnn_kernels.backends import BACKENDS, binaries
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_compiled_kernels_are_in_use():

@@ -1,4 +1,4 @@
-"""Every Triton kernel's values without a GPU: runs tests/interpreter in one process with Triton's interpreter."""
+"""Every Triton kernel's values without a GPU: runs the folder interpreter in one process with Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_kernels_in_the_interpreter():
     run = subprocess.run(
         [sys.executable, "-m", "pytest", str(folder), "-q", "-x", "-p", "no:cacheprovider"],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        cwd=folder.parents[1],
+        cwd=folder.parents[2],
         capture_output=True,
         text=True,
     )

@@ -15,7 +15,7 @@ import torch
 
 from gcnn_kernels.backends import binaries
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
