@@ -1,8 +1,8 @@
 """``python -m benches.gpu_suite``: the layers and training steps of the GANs on one NVIDIA GPU, in under ten minutes.
 
-First the device tests ``tests/kernels/test_gpu_*.py`` run. Then, in bfloat16 and in tf32, every convolution, norm and pool
-of the networks is checked against the naive layers and timed against them (filter stack on cuDNN in channels_last, for
-some also through ``torch.compile``), and whole steps are timed in eager mode and as CUDA graphs. Rates are given as
+First the device tests ``tests/kernels/test_gpu_*.py`` run. Then, in bfloat16 and in tf32, every convolution, norm and
+pool of the networks is checked against the naive layers and timed against them (filter stack on cuDNN in channels_last,
+for some also through ``torch.compile``), and whole steps are timed in eager mode and as CUDA graphs. Rates are given as
 shares of what a large matrix product and a large copy reach in the same run.
 
 It prints a table and writes JSON, anew after every case, and a picture to ``benches/results/``. A case that fails is
