@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cubin
 import pytest
 import torch
 
@@ -80,16 +80,11 @@ def test_the_default_generations_are_those_that_nvcc_knows(setup_script, nvcc):
 
 
 def test_the_binary_holds_code_for_every_generation(setup_script, nvcc, binary):
-    cuobjdump = shutil.which("cuobjdump") or nvcc.with_name("cuobjdump")
-    if not Path(cuobjdump).exists():
-        triton = pytest.importorskip("triton", reason="no cuobjdump was found")
-        cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    if not Path(cuobjdump).exists():
+    program = cubin.cuobjdump(nvcc)
+    if program is None:
         pytest.skip("no cuobjdump was found")
-    listing = subprocess.run([cuobjdump, "--list-elf", binary], capture_output=True, text=True, check=True).stdout
-    found = set(re.findall(r"sm_(\d+)", listing))
     archs = setup_script["default_archs"](nvcc).removesuffix("+PTX").split(";")
-    assert found >= {arch.replace(".", "") for arch in archs}
+    assert cubin.architectures(binary, program) >= {f"sm_{arch.replace('.', '')}" for arch in archs}
 
 
 def test_the_binary_loads_without_a_gpu(binary):

@@ -1,8 +1,9 @@
 """Choice of algorithm and tile from shapes and dtype, by a small model and a table per GPU generation.
 
 A table (``tables/sm_90.json``, ...) holds the ceilings of the GPU, the share of them that each algorithm reaches, and
-the tiles; how its numbers came is said in its ``source``. ``python -m gcnn_kernels.tune`` writes a table with measured
-layers for the GPU at hand, which is then preferred: see ``user_table``.
+the tiles; how its numbers came is said in its ``source``, and by which version of Triton in ``triton``.
+``python -m gcnn_kernels.tune`` writes a table with measured layers for the GPU at hand, which is then preferred: see
+``user_table``.
 """
 
 from __future__ import annotations
