@@ -27,6 +27,10 @@ CSRC = ROOT / "csrc"
 DEFAULT_ARCHS = ("7.5", "8.0", "9.0", "10.0")
 TORCH_TARGET = "0x020a000000000000"  # 2.10
 
+# Without -fno-trapping-math GCC does not vectorise a loop that selects between two results (a leaky ReLU): computing the
+# one that is not taken could raise a floating-point exception. Values, NaN and infinities are not affected.
+CPU_FLAGS = ["-O3", "-g0", "-fopenmp-simd", "-fno-trapping-math", "-fvisibility=hidden"]
+
 _spec = importlib.util.spec_from_file_location("binaries", ROOT / "gcnn_kernels/backends/binaries.py")
 binaries = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(binaries)
@@ -89,7 +93,7 @@ def cpu_extension():
         "gcnn_kernels._cpu",
         sources("cpu", ".cpp"),
         include_dirs=[str(CSRC)],
-        extra_compile_args=["-O3", "-fopenmp-simd", "-fvisibility=hidden", *DEFINES],
+        extra_compile_args=[*CPU_FLAGS, *DEFINES],
         py_limited_api=True,
     )
 

@@ -42,11 +42,7 @@ struct C4 {
 
   template <typename V>
   GCNN_INLINE void output(const V (&p)[5], V (&y)[4]) {
-    const V even = p[0] + p[1], odd = p[0] - p[1], re = p[2] - p[3], im = p[2] - p[4];
-    y[0] = even + re;
-    y[1] = odd + im;
-    y[2] = even - re;
-    y[3] = odd - im;
+    synthesise({p[0], p[1], p[2] - p[3], p[2] - p[4]}, y);
   }
 
   template <typename V>
@@ -116,17 +112,7 @@ struct D4 {
   template <typename V>
   GCNN_INLINE void output(const V (&p)[11], V (&y)[8]) {
     const V e00 = p[4] + p[7] - p[8] + p[10], e01 = p[6] + p[8], e10 = p[5] + p[7], e11 = p[4] - p[5] + p[6] + p[9];
-    const V a02 = p[0] + p[2], a13 = p[0] - p[2], b02 = p[1] + p[3], b13 = p[1] - p[3];
-    const V even = a02 + b02, odd = a13 + b13, even_m = a02 - b02, odd_m = a13 - b13;
-    const V trace = e00 + e11, skew = e10 - e01, trace_m = e11 - e00, skew_m = e01 + e10;
-    y[0] = even + trace;
-    y[1] = odd + skew;
-    y[2] = even - trace;
-    y[3] = odd - skew;
-    y[4] = even_m + trace_m;
-    y[5] = odd_m + skew_m;
-    y[6] = even_m - trace_m;
-    y[7] = odd_m - skew_m;
+    synthesise({p[0], p[1], p[2], p[3], e00, e01, e10, e11}, y);
   }
 
   template <typename V>

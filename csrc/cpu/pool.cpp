@@ -57,11 +57,9 @@ void max_over_slots(const Planes& planes, const T* x, T* value, uint8_t* index) 
     }
     T* to = value + o * planes.inner + begin;
     uint8_t* to_index = index + o * planes.inner + begin;
+    for (int64_t j = 0; j < count; ++j) to[j] = static_cast<T>(best[j]);
 #pragma omp simd
-    for (int64_t j = 0; j < count; ++j) {
-      to[j] = static_cast<T>(best[j]);
-      to_index[j] = static_cast<uint8_t>(where[j]);
-    }
+    for (int64_t j = 0; j < count; ++j) to_index[j] = static_cast<uint8_t>(where[j]);
   });
 }
 
@@ -74,7 +72,7 @@ void scatter(const Planes& planes, const Bits* grad, const uint8_t* index, Bits*
     Bits* to = map + o * planes.slots * planes.inner + begin;
     for (int64_t s = 0; s < planes.slots; ++s, to += planes.inner) {
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) to[j] = where[j] == s ? from[j] : Bits(0);
+      for (int64_t j = 0; j < count; ++j) to[j] = from[j] & (Bits(0) - Bits(where[j] == s));
     }
   });
 }

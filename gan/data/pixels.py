@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 CHUNK = 256  # files that are decoded ahead of the one that is written
@@ -34,25 +34,47 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
 def to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     """An image of any mode as RGB, upright, and remarks on what that took.
 
-    Grey becomes three equal channels, 16 bits become 8 over the full range, transparency is laid on white.
+    Grey becomes three equal channels, 16 bits become 8 over the full range, transparency is laid on white. Of files
+    with several images the first one is taken. Pixels without a defined range (float, 32-bit integers) are refused.
     """
     remarks = []
+    if getattr(image, "n_frames", 1) > 1:
+        remarks.append("the first of several in their file")
+    stored = _stored_as(image)
     image.load()
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)
+    transparent = image.info.get("transparency")
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a damaged block makes the parser raise anything
+        orientation = 1
+        remarks.append("with an unreadable EXIF block, which is left out")
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
         remarks.append("turned upright as their EXIF orientation says")
+    mask = None
+    if image.mode in ("1", "L", "I;16", "I;16B", "I") and isinstance(transparent, int):
+        mask = np.asarray(image).astype(np.int64) == transparent * _grey_scale(stored)
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"values from {values.min()} to {values.max()} do not fit 16 bits")
-        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        image = _eight_bits(image, stored)
         remarks.append("16 bits reduced to 8")
     if image.mode in ("1", "L"):
         remarks.append("grey, copied to three channels")
+        if mask is not None:
+            image = Image.fromarray(np.where(mask, 255, np.asarray(image.convert("L"))).astype(np.uint8))
+            remarks.append("transparency laid on white")
     elif image.has_transparency_data:
+        if stored.startswith("RGB;16") and isinstance(transparent, tuple):
+            image.info["transparency"] = tuple(value >> 8 for value in transparent)  # as the pixels were reduced
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         remarks.append("transparency laid on white")
@@ -61,6 +83,27 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     elif image.mode != "RGB":
         remarks.append(f"converted from {'a palette' if image.mode == 'P' else image.mode}")
     return image if image.mode == "RGB" else image.convert("RGB"), remarks
+
+
+def _stored_as(image: Image.Image) -> str:
+    """Pillow's name of the pixels' format in the file, such as "L;4" or "I;32S"; "" if unknown. Lost by loading."""
+    arguments = image.tile[0][3] if getattr(image, "tile", None) else ""
+    name = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return name if isinstance(name, str) else ""
+
+
+def _grey_scale(stored: str) -> int:
+    """What Pillow multiplies grey values of fewer than eight bits by."""
+    return {"1": 255, "L;2": 85, "L;4": 17}.get(stored, 1)
+
+
+def _eight_bits(image: Image.Image, stored: str) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if stored.startswith("I;32"):
+        raise ValueError("32-bit integers have no defined range; save them with 8 or 16 bits")
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"values from {values.min()} to {values.max()} do not fit 16 bits")
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
 
 
 def square(image: Image.Image, size: int) -> tuple[np.ndarray, list[str]]:
