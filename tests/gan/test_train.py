@@ -38,7 +38,7 @@ def weights(outdir, iteration):
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
-    """Drawing the curves takes half of the time of so small a run; the run in ``finished`` comes before and has them."""
+    """Drawing the curves takes half of the time of so small a run; that in ``finished`` comes before and has them."""
     monkeypatch.setattr(loop, "write_curves", lambda *arguments, **options: None)
 
 
