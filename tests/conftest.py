@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ import torch
 def pytest_addoption(parser):
     help = "compile every program that the networks' layers can select, not only the largest tiles (minutes)"
     parser.addoption("--all-tiles", action="store_true", help=help)
+
+
+def pytest_configure():
+    """The processes of ``pytest -n`` share the cores."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +30,8 @@ def golden():
 
 
 def pytest_collection_modifyitems(items):
+    # The longest one begins first, so that the processes of pytest -n end together.
+    items.sort(key=lambda item: item.path.name != "test_triton_interpreter.py")
     if torch.cuda.is_available():
         return
     for item in items:

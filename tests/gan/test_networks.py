@@ -349,6 +349,7 @@ def test_state_dict_carries_everything():
     assert torch.equal(twin.eval()(z, labels), generator.eval()(z, labels))
 
 
+@pytest.mark.slow
 def test_generator_compiles_whole():
     generator = small(build_generator, "digits", "p4").eval()
     z, labels = noise(generator)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -78,6 +79,7 @@ def results(run: Path) -> dict:
     return {"records": records, "samples": samples, **load_file(run / "checkpoints" / "iteration-00000008.safetensors")}
 
 
+@pytest.mark.slow
 def test_twenty_kills_change_nothing(tmp_path):
     """In a process that forks every run, which spares them the imports, and that has started no threads before."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -99,7 +99,8 @@ def test_finer_groups_are_more_stable_between_the_quarter_turns():
     assert change("c16") < change("c8") < 0.25 * change("p4")
 
 
-def test_module_with_a_finer_group():
+@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_module_with_a_finer_group(compiler):
     net = torch.nn.Sequential(
         gk.nn.LiftingConv2d(3, 4, 5, padding=2, group="c8"),
         gk.nn.GroupBatchNorm2d(4, activation="relu"),
@@ -108,4 +109,4 @@ def test_module_with_a_finer_group():
     )
     assert net[2].weight.shape == (4, 4, 8, 5, 5)
     x = torch.randn(2, 3, 9, 9)
-    torch.testing.assert_close(torch.compile(net, fullgraph=True)(x), net(x))
+    torch.testing.assert_close(torch.compile(net, fullgraph=True, backend=compiler)(x), net(x))

@@ -4,8 +4,9 @@ The backend is called on meta tensors while Triton's launcher is replaced by one
 compiled ahead of time. Products run on tensor cores wherever the arithmetic has them, and no more than SPILLED bytes of
 a thread's registers are spilled: none with the Triton that the table's tiles were chosen with.
 
-By default each kernel is compiled with the largest tile that the networks' layers take; ``pytest --all-tiles`` compiles
-every program that they can select, which takes many minutes. Run that after a change of a kernel or a table.
+By default each kernel is compiled with the largest tile that the networks' layers take in bfloat16, for sm_90; the slow
+tests are of the other arithmetics and generations. ``pytest --all-tiles -m ""`` compiles every program that the layers
+can select, which takes a quarter of an hour. Run that after a change of a kernel or a table.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from triton.runtime.jit import JITFunction  # noqa: E402
 
 from gcnn_kernels.backends.triton import cost, direct, filters, fourier, norm, pool  # noqa: E402
 
-ARCHITECTURES = {"sm_80": 80, "sm_90": 90, "sm_100": 100}
 SHARED_MEMORY = {"sm_80": 99 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024}  # sm_80's table serves 8.6 and 8.9 too
 TENSOR_CORES = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma"}
 REGISTERS = 65536  # of a multiprocessor
@@ -43,7 +43,11 @@ ARITHMETIC = {  # dtype, torch's setting for float32 convolutions
 }
 
 
-@pytest.fixture(params=ARCHITECTURES)
+def slow(parameter):
+    return pytest.param(parameter, marks=pytest.mark.slow)
+
+
+@pytest.fixture(params=[slow("sm_80"), "sm_90", slow("sm_100")])
 def architecture(request, monkeypatch, tmp_path):
     monkeypatch.setenv("GCNN_TUNE_DIR", str(tmp_path))
     monkeypatch.setattr(cost, "generation", lambda device: request.param)
@@ -142,7 +146,7 @@ def largest(layers_and_algorithms):
     return [chosen for _, chosen in found.values()]
 
 
-@pytest.mark.parametrize("arithmetic", ["bf16", "tf32", "ieee"], indirect=True)
+@pytest.mark.parametrize("arithmetic", ["bf16", slow("tf32"), slow("ieee")], indirect=True)
 def test_layers_of_the_networks(arithmetic, architecture, record, pytestconfig):
     """The tiles that the layers of Dey et al. (2021) take, each with the algorithm chosen for it."""
     dtype = ARITHMETIC[arithmetic][0]
@@ -173,6 +177,7 @@ def test_offsets_in_int64(arithmetic, architecture, record):
     check(programs, architecture)
 
 
+@pytest.mark.parametrize("architecture", TENSOR_CORES, indirect=True)
 @pytest.mark.parametrize("arithmetic", ["bf16"], indirect=True)
 def test_the_tensor_instruction_of_each_generation(arithmetic, architecture, record):
     chosen = [(problem(op, "p4m", 64, 64, torch.bfloat16), a) for a, op in (("fourier", "conv"), ("direct", "conv"))]

@@ -56,7 +56,7 @@ CASES = {
     "p4m-lift-1-5-dilated": ("p4m", True, (1, 1, 8, 9), 5, 3, torch.float32, False, {"padding": 2, "dilation": 2}),
     "p1-lift-17-3": ("p1", True, (2, 17, 5, 5), 3, 2, torch.float16, True, {"stride": 2}),
     "p4-11-22": ("p4", False, (2, 11, 5, 6), 22, 3, torch.float32, True, {"padding": 1}),
-    "p4m-22-11": ("p4m", False, (1, 22, 4, 5), 11, 3, torch.bfloat16, True, {"padding": 1}),
+    "p4m-22-11-2x2": ("p4m", False, (1, 22, 4, 5), 11, 2, torch.bfloat16, True, {"padding": 1}),
     "p4m-45-3-1x1": ("p4m", False, (2, 45, 3, 3), 3, 1, torch.float16, True, {}),
     "p4-5-2-strided-4x4": (
         "p4", False, (2, 5, 9, 7), 2, 4, torch.float32, False,
