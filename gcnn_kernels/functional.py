@@ -6,10 +6,10 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from . import checks
+from . import _checks as checks
+from ._interpolation import coset_filters, join_cosets, split_cosets
+from ._layout import map_format
 from .groups import point_group
-from .interpolation import coset_filters, join_cosets, split_cosets
-from .layout import map_format
 from .ops.conv import output_size
 from .ops.library import OPS
 

@@ -60,7 +60,7 @@ class Backend(ABC):
 
     Feature maps are ``[B, C, S, H, W]`` (S slots: 1 for images, else the group's order), filters
     ``[Cout, Cin, S, k, k]``. Inputs may have any strides. A map that is returned has the memory format
-    ``gcnn_kernels.layout.map_format`` of the map that came in.
+    ``gcnn_kernels._layout.map_format`` of the map that came in.
     """
 
     name: str

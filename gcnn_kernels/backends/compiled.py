@@ -9,9 +9,9 @@ from abc import abstractmethod
 
 import torch
 
-from ..layout import map_format
+from .._layout import map_format
 from .base import accumulator
-from .tables import filter_sources, filter_targets
+from .filter_indices import filter_sources, filter_targets
 
 
 class CompiledMixin:

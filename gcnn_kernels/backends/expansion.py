@@ -10,7 +10,7 @@ from abc import abstractmethod
 import torch
 import torch.nn.functional as F
 
-from ..layout import to_map_format
+from .._layout import to_map_format
 
 
 class ExpansionMixin:

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .. import checks
+from .. import _checks as checks
+from .._layout import to_map_format
 from ..functional import group_conv2d, lift_conv2d
 from ..groups import point_group
-from ..layout import to_map_format
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .. import checks
+from .. import _checks as checks
 from ..functional import ACTIVATION_SLOPES, group_batch_norm
 
 

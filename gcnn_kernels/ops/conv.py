@@ -17,9 +17,9 @@ from contextlib import contextmanager
 
 import torch
 
+from .._layout import map_format
 from ..backends import ConvProblem, choose_for_conv
 from ..groups import point_group
-from ..layout import map_format
 from .library import OPS, define
 
 _GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend"

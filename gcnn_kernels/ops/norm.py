@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 
+from .._layout import map_format
 from ..backends import choose
 from ..backends.base import accumulator, weighted_totals
-from ..layout import map_format
 from .library import OPS, define
 
 _OPTIONS = "float eps, float slope, bool sync, str backend"

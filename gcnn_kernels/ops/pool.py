@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .._layout import map_format
 from ..backends import choose
-from ..layout import map_format
 from .library import OPS, define
 
 

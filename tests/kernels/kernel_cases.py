@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
+from gcnn_kernels._layout import map_format
 from gcnn_kernels.backends import BACKENDS
-from gcnn_kernels.layout import map_format
 from gcnn_kernels.ops.pool import _plane_format
 
 REFERENCE = BACKENDS["reference"]

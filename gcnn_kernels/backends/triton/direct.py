@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from ..base import accumulator
-from ..tables import filter_sources, filter_targets
+from ..filter_indices import filter_sources, filter_targets
 from .index import pixel, read_position
 from .launch import (
     DTYPES,

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ...layout import map_format
+from ..._layout import map_format
 
 DTYPES = {
     torch.float16: tl.float16,

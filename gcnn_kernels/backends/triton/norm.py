@@ -17,7 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ...layout import map_format, to_map_format
+from ..._layout import map_format, to_map_format
 from ..base import accumulator
 from .launch import DTYPES, empty, empty_map, launch, multiprocessors
 

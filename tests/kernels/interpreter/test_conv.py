@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gcnn_kernels as gk
-from gcnn_kernels.layout import map_format
+from gcnn_kernels._layout import map_format
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from . import binaries
-from .base import Backend
-from .compiled import CompiledMixin
-from .cpu_conv import CpuConvolution
-from .cpu_norm import CpuNorm
+from .. import binaries
+from ..base import Backend
+from ..compiled import CompiledMixin
+from .conv import CpuConvolution
+from .norm import CpuNorm
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import torch
 
-from ..layout import map_format, to_map_format
-from .base import Backend, accumulator
-from .expansion import OnlyExpansionMixin
-from .tables import filter_sources, filter_targets
+from ..._layout import map_format, to_map_format
+from ..base import Backend, accumulator
+from ..expansion import OnlyExpansionMixin
+from ..filter_indices import filter_sources, filter_targets
 
 
 class ReferenceBackend(OnlyExpansionMixin, Backend):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from ..layout import to_map_format
-from . import cpu_cost
-from .base import accumulator
-from .expansion import ExpansionMixin
-from .fourier import correlations, has_algorithm, tap_transform
+from ..._layout import to_map_format
+from ..base import accumulator
+from ..expansion import ExpansionMixin
+from . import cost
+from .correlations import correlations, has_algorithm, tap_transform
 
 
 class CpuConvolution(ExpansionMixin):
@@ -55,7 +55,7 @@ class CpuConvolution(ExpansionMixin):
             return x.new_zeros(problem.weight_shape)
         dtype = accumulator(x.dtype)
         # Of the two maps, one is gathered: in the backward correlation that is the output gradient.
-        form, backward = cpu_cost.weight_grad_form(problem)
+        form, backward = cost.weight_grad_form(problem)
         tables = _tables(problem, dtype, form, backward)
         grad, x = _fast(grad, dtype), _fast(x, dtype)
         weight_grad = torch.empty(problem.weight_shape, dtype=dtype)
@@ -68,7 +68,7 @@ class CpuConvolution(ExpansionMixin):
 
 def _conv(problem, x, weight, bias, shape, *, backward):
     dtype = accumulator(x.dtype)
-    form, spread = cpu_cost.conv_form(problem, backward)
+    form, spread = cost.conv_form(problem, backward)
     tables = _tables(problem, dtype, "stack" if form == "taps" else form, backward)
     weight = weight.to(dtype).contiguous()
     if bias is not None:

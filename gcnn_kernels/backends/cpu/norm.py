@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .base import accumulator
-from .compiled import dense, dense_like, parameters
+from ..base import accumulator
+from ..compiled import dense, dense_like, parameters
 
 
 class CpuNorm:

@@ -9,10 +9,10 @@ from functools import cache
 
 import torch
 
-from . import binaries
-from .base import Backend
-from .compiled import CompiledMixin
-from .expansion import OnlyExpansionMixin
+from .. import binaries
+from ..base import Backend
+from ..compiled import CompiledMixin
+from ..expansion import OnlyExpansionMixin
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
