@@ -17,7 +17,7 @@ from gcnn_kernels.backends import BACKENDS
 from gcnn_kernels.backends.cpu import correlations, cost
 from gcnn_kernels.groups import point_group
 
-if reason := BACKENDS["cpu"].missing():
+if reason := BACKENDS["cpu"].unavailable():
     pytest.skip(f"the cpu backend is missing: {reason}", allow_module_level=True)
 
 ORDERS = {"p4": 4, "p4m": 8, "c2": 2, "d1": 2, "d2": 4}

@@ -10,7 +10,11 @@ import gcnn_kernels as gk
 from gcnn_kernels.backends import BACKENDS
 from gcnn_kernels.ops.library import OPS
 
-ON_CPU = [name for name, b in BACKENDS.items() if b.missing() is None and b.refuses("pool", torch.empty(1)) is None]
+ON_CPU = [
+    name
+    for name, b in BACKENDS.items()
+    if b.unavailable() is None and b.unsupported(torch.device("cpu"), torch.float32) is None
+]
 COMPILED = [name for name in ON_CPU if name != "reference"]
 
 

@@ -16,17 +16,10 @@ import triton.language as tl
 
 from ..base import accumulator
 from ..filter_indices import filter_sources, filter_targets
+from .arithmetic import dot_precision
+from .cost import choose_tile
 from .index import pixel, read_position
-from .launch import (
-    DTYPES,
-    dot_dtype,
-    dot_precision,
-    empty,
-    empty_map,
-    launch,
-    split_sum,
-    wide,
-)
+from .launch import DTYPES, dot_dtype, empty, empty_map, launch, split_sum, wide
 
 NARROW = 16  # channels below which several entries of the filter share one step of the sum
 
@@ -196,25 +189,15 @@ def packed_weight(weight, adjoint):
     return packed
 
 
-def conv(problem, tile, x, weight, bias):
-    y = empty_map("the convolution's output", problem.out_shape, x)
-    _conv(problem, tile, x, packed_weight(weight, False), bias, y)
-    return y
-
-
-def conv_input_grad(problem, tile, grad, weight):
-    gx = empty_map("the convolution's input gradient", problem.in_shape, grad)
-    _conv(problem, tile, grad, packed_weight(weight, True), None, gx)
-    return gx
-
-
-def _conv(problem, tile, x, packed, bias, y):
-    """y from the map x read: the operator ``problem.op`` is "conv" or "conv_input_grad"."""
-    adjoint = problem.op == "conv_input_grad"
+def conv(problem, x, weight, bias=None):
+    """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
+    y = empty_map("the convolution's input gradient" if problem.adjoint else "the convolution's output",
+                  problem.computed_shape, x)  # fmt: skip
+    tile, packed = choose_tile(problem, "direct"), packed_weight(weight, problem.adjoint)
     batch, channels, slots, height, width = y.shape
     pixels = batch * height * width
     if pixels == 0:
-        return
+        return y
     table = _table(problem.group, problem.in_slots, problem.kernel, x.device, problem.op)
     block_s = min(tile.slots, slots)
     grid = (triton.cdiv(pixels, tile.rows) * triton.cdiv(channels, tile.columns) * (slots // block_s),)
@@ -225,15 +208,20 @@ def _conv(problem, tile, x, packed, bias, y):
         pixels, height, width, x.shape[3], x.shape[4],
         channels, x.shape[1], packed.stride(0), packed.stride(1),
         *problem.stride, *problem.padding, *problem.dilation,
-        K=problem.kernel, SLOTS=slots, X_SLOTS=x.shape[2], ADJOINT=adjoint, FLAT=x.shape[1] < NARROW,
+        K=problem.kernel, SLOTS=slots, X_SLOTS=x.shape[2], ADJOINT=problem.adjoint, FLAT=x.shape[1] < NARROW,
         BIAS=bias is not None, WIDE=wide(x, y), DOT=dot_dtype(x.dtype), SUM=DTYPES[accumulator(x.dtype)],
         PRECISION=dot_precision(x.dtype),
         BLOCK_M=tile.rows, BLOCK_C=tile.columns, BLOCK_S=block_s, BLOCK_K=tile.depth,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
+    return y
 
 
-def conv_weight_grad(problem, tile, grad, x):
+conv_input_grad = conv
+
+
+def conv_weight_grad(problem, grad, x):
+    tile = choose_tile(problem, "direct")
     batch, channels, order, height, width = grad.shape
     x_channels, x_slots = x.shape[1:3]
     k, entries = problem.kernel, x_slots * problem.kernel**2

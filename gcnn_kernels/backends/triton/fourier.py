@@ -22,17 +22,10 @@ import triton
 import triton.language as tl
 
 from ..base import accumulator
+from .arithmetic import dot_precision
+from .cost import choose_tile
 from .index import moved_tap, pixel, read_position
-from .launch import DTYPES, dot_dtype, dot_precision, empty, empty_map, launch, split_sum, wide
-
-
-def refuses(problem) -> str | None:
-    """Why this algorithm cannot serve a problem, or None."""
-    if problem.group.rotations != 4:
-        return f"the algorithm 'fourier' serves p4 and p4m, not {problem.group.name}"
-    if problem.in_slots == 1:
-        return "the algorithm 'fourier' serves group convolutions, not lifting convolutions"
-    return None
+from .launch import DTYPES, dot_dtype, empty, empty_map, launch, split_sum, wide
 
 
 # --- transforms ------------------------------------------------------------------------------------------------
@@ -319,35 +312,25 @@ def sum_splits_kernel(partial, weight_grad, pairs, splits, K: tl.constexpr, ORDE
 
 
 # --- launches --------------------------------------------------------------------------------------------------
-def conv(problem, tile, x, weight, bias):
-    y = empty_map("the convolution's output", problem.out_shape, x)
-    _conv(problem, tile, x, weight, bias, y)
-    return y
-
-
-def conv_input_grad(problem, tile, grad, weight):
-    gx = empty_map("the convolution's input gradient", problem.in_shape, grad)
-    _conv(problem, tile, grad, weight, None, gx)
-    return gx
-
-
-def _conv(problem, tile, x, weight, bias, y):
-    """y from the map x read: the operator ``problem.op`` is "conv" or "conv_input_grad"."""
-    adjoint = problem.op == "conv_input_grad"
+def conv(problem, x, weight, bias=None):
+    """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
+    y = empty_map("the convolution's input gradient" if problem.adjoint else "the convolution's output",
+                  problem.computed_shape, x)  # fmt: skip
+    tile = choose_tile(problem, "fourier")
     batch, channels, order, height, width = y.shape
     x_channels, k = x.shape[1], problem.kernel
     pixels = batch * height * width
     if pixels == 0:
-        return
+        return y
     weight = weight.contiguous()
     row_size = triton.cdiv(channels, 16) * 16  # whole vectors for any number of channels
     coefficients = empty("the filters' coefficients", (k * k, order, x_channels, row_size), x.dtype, x.device)
-    steps = (weight.stride(1), weight.stride(0)) if adjoint else (weight.stride(0), weight.stride(1))
+    steps = (weight.stride(1), weight.stride(0)) if problem.adjoint else (weight.stride(0), weight.stride(1))
     sums = DTYPES[accumulator(x.dtype)]
     launch(
         transform_weight_kernel, (triton.cdiv(x_channels * row_size, 256), k * k),
         weight, coefficients, *steps, channels, x_channels, row_size,
-        K=k, ORDER=order, ADJOINT=adjoint, SUM=sums, BLOCK=256,
+        K=k, ORDER=order, ADJOINT=problem.adjoint, SUM=sums, BLOCK=256,
     )  # fmt: skip
     launch(
         conv_kernel, (triton.cdiv(pixels, tile.rows) * triton.cdiv(channels, tile.columns),),
@@ -355,14 +338,19 @@ def _conv(problem, tile, x, weight, bias, y):
         *x.stride(), *y.stride(),
         pixels, height, width, x.shape[3], x.shape[4], channels, x_channels, row_size,
         *problem.stride, *problem.padding, *problem.dilation,
-        K=k, ORDER=order, ADJOINT=adjoint, BIAS=bias is not None, WIDE=wide(x, y),
+        K=k, ORDER=order, ADJOINT=problem.adjoint, BIAS=bias is not None, WIDE=wide(x, y),
         DOT=dot_dtype(x.dtype), SUM=sums, PRECISION=dot_precision(x.dtype),
         BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.depth,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
+    return y
 
 
-def conv_weight_grad(problem, tile, grad, x):
+conv_input_grad = conv
+
+
+def conv_weight_grad(problem, grad, x):
+    tile = choose_tile(problem, "fourier")
     batch, channels, order, height, width = grad.shape
     x_channels, taps = x.shape[1], problem.kernel**2
     weight_grad = empty("the convolution's weight gradient", problem.weight_shape, x.dtype, x.device)

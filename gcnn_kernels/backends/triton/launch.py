@@ -45,13 +45,6 @@ def dot_dtype(dtype: torch.dtype):
     return tl.float32 if INTERPRETED and dtype == torch.bfloat16 else DTYPES[dtype]
 
 
-def dot_precision(dtype: torch.dtype) -> str:
-    """ "tf32" or "ieee" for float32 operands, following torch's setting for convolutions."""
-    if dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision == "tf32":
-        return "tf32"
-    return "ieee"
-
-
 def empty(what: str, shape, dtype, device, memory_format=torch.contiguous_format) -> torch.Tensor:
     """``torch.empty`` whose out-of-memory error says what was asked for."""
     try:

@@ -163,5 +163,5 @@ def test_an_error_for_want_of_memory_says_what_was_asked_for(algorithm, what, mo
 def test_the_interpreter_is_never_chosen_automatically():
     from gcnn_kernels.backends import BACKENDS, choose
 
-    assert BACKENDS["triton"].missing() is None
+    assert BACKENDS["triton"].unavailable() is None
     assert choose("norm", torch.zeros(1), "auto").name != "triton"
