@@ -27,8 +27,8 @@ CSRC = ROOT / "csrc"
 DEFAULT_ARCHS = ("7.5", "8.0", "9.0", "10.0")
 TORCH_TARGET = "0x020a000000000000"  # 2.10
 
-# Without -fno-trapping-math GCC does not vectorise a loop that selects between two results (a leaky ReLU): computing the
-# one that is not taken could raise a floating-point exception. Values, NaN and infinities are not affected.
+# Without -fno-trapping-math GCC does not vectorise a loop that selects between two results (a leaky ReLU): computing
+# the one that is not taken could raise a floating-point exception. Values, NaN and infinities are not affected.
 CPU_FLAGS = ["-O3", "-g0", "-fopenmp-simd", "-fno-trapping-math", "-fvisibility=hidden"]
 
 _spec = importlib.util.spec_from_file_location("binaries", ROOT / "gcnn_kernels/backends/binaries.py")

@@ -10,11 +10,8 @@ import gcnn_kernels as gk
 from gcnn_kernels.backends import BACKENDS
 from gcnn_kernels.ops.library import OPS
 
-ON_CPU = [
-    name
-    for name, b in BACKENDS.items()
-    if b.unavailable() is None and b.unsupported(torch.device("cpu"), torch.float32) is None
-]
+CPU = torch.device("cpu")
+ON_CPU = [name for name, b in BACKENDS.items() if not (b.unavailable() or b.unsupported(CPU, torch.float32))]
 COMPILED = [name for name in ON_CPU if name != "reference"]
 
 
