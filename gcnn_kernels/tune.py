@@ -116,7 +116,7 @@ def milliseconds(problem: ConvProblem, algorithm: str) -> float:
     y = torch.randn(problem.out_shape, **make).contiguous(memory_format=last)
     weight = torch.randn(problem.weight_shape, **make)
     call = {
-        "conv": lambda: kernels.conv(problem, x, weight),
+        "conv": lambda: kernels.conv(problem, x, weight, None),
         "conv_input_grad": lambda: kernels.conv_input_grad(problem, y, weight),
         "conv_weight_grad": lambda: kernels.conv_weight_grad(problem, y, x),
     }[problem.op]

@@ -52,7 +52,7 @@ def _choose(operation, device, dtype, name, what, unsupported=None) -> Backend:
 
     def reason(backend):
         if getattr(backend, operation) is None:
-            return f"it has no {operation}"
+            return "it has no kernels for this operation"
         return backend.unsupported(device, dtype) or (unsupported and unsupported(backend))
 
     if name != "auto":

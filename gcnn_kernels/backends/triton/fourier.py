@@ -135,31 +135,31 @@ def _zeros(ORDER: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUM: 
 # --- reads -----------------------------------------------------------------------------------------------------
 @triton.jit
 def _read_moved(
-    x, at, i, j, tap, inside, steps, sizes, stride, padding, dilation,
+    x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation,
     ELEMENT: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Z(ELEMENT): the slot of a group element, read through the tap to which the element moves the tap.
 
-    ``steps`` are x's strides over (slot, row, column), the other tuples (row, column) pairs.
+    ``strides`` are x's over (slot, row, column), the other tuples (row, column) pairs.
     """
     tap_row, tap_column = moved_tap(tap // K, tap % K, ELEMENT, K)
     row, row_in = read_position(i, tap_row * dilation[0], stride[0], padding[0], sizes[0], ADJOINT)
     column, column_in = read_position(j, tap_column * dilation[1], stride[1], padding[1], sizes[1], ADJOINT)
     if WIDE:
         row = row.to(tl.int64)
-    at = at + (ELEMENT * steps[0] + row * steps[1] + column * steps[2])
+    at = at + (ELEMENT * strides[0] + row * strides[1] + column * strides[2])
     return tl.load(x + at, mask=inside & row_in & column_in, other=0.0)
 
 
 @triton.jit
 def _read_orbit(
-    x, at, i, j, tap, inside, steps, sizes, stride, padding, dilation,
+    x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation,
     ORDER: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, WIDE: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """F Z: all slots of x at the pixels (i, j), each read through its own image of the tap, transformed."""
     z = ()
     for e in tl.static_range(ORDER):
-        value = _read_moved(x, at, i, j, tap, inside, steps, sizes, stride, padding, dilation, e, K, ADJOINT, WIDE)
+        value = _read_moved(x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation, e, K, ADJOINT, WIDE)
         z = z + (value.to(SUM),)
     return transform(z, ORDER)
 
@@ -167,19 +167,19 @@ def _read_orbit(
 # --- kernels ---------------------------------------------------------------------------------------------------
 @triton.jit
 def transform_weight_kernel(
-    weight, out, step, x_step, channels, x_channels, row_size,
+    weight, out, stride_yc, stride_xc, channels, x_channels, row_size,
     ORDER: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, SUM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The coefficients ``out[tap, e, c of x, c of y]`` by which the products multiply: of W, transposed or not.
 
-    ``step`` and ``x_step`` are the filters' strides over the channels of y and of x.
+    ``stride_yc`` and ``stride_xc`` are the filters' strides over the channels of y and of x.
     """
     TAPS: tl.constexpr = K * K
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tap = tl.program_id(1)
     channel, c = at % row_size, at // row_size
     inside = (channel < channels) & (c < x_channels)
-    start = channel.to(tl.int64) * step + c.to(tl.int64) * x_step
+    start = channel.to(tl.int64) * stride_yc + c.to(tl.int64) * stride_xc
     f = ()
     for u in tl.static_range(ORDER):
         if ADJOINT:
@@ -203,7 +203,7 @@ def transform_weight_kernel(
 @triton.jit
 def conv_kernel(
     x, coefficients, bias, y,
-    x_b, x_c, x_s, x_h, x_w, y_b, y_c, y_s, y_h, y_w,
+    stride_xb, stride_xc, stride_xs, stride_xh, stride_xw, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
     pixels, height, width, x_height, x_width, channels, x_channels, row_size,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
     K: tl.constexpr, ORDER: tl.constexpr, ADJOINT: tl.constexpr, BIAS: tl.constexpr, WIDE: tl.constexpr,
@@ -228,8 +228,8 @@ def conv_kernel(
         c = step // TAPS * BLOCK_K + tl.arange(0, BLOCK_K)
         c_in = c < x_channels
         z = _read_orbit(
-            x, b[:, None] * x_b + c[None, :] * x_c, i, j, tap, m_in[:, None] & c_in[None, :],
-            (x_s, x_h, x_w), (x_height, x_width),
+            x, b[:, None] * stride_xb + c[None, :] * stride_xc, i, j, tap, m_in[:, None] & c_in[None, :],
+            (stride_xs, stride_xh, stride_xw), (x_height, x_width),
             (stride_h, stride_w), (padding_h, padding_w), (dilation_h, dilation_w),
             ORDER, K, ADJOINT, WIDE, SUM,
         )  # fmt: skip
@@ -240,15 +240,15 @@ def conv_kernel(
         total = _add_product(total, z, v, ORDER, DOT, PRECISION)
 
     result = adjoint_transform(total, ORDER)
-    at = (b[:, None] * y_b + i * y_h + j * y_w) + (channel * y_c)[None, :]
+    at = (b[:, None] * stride_yb + i * stride_yh + j * stride_yw) + (channel * stride_yc)[None, :]
     for s in tl.static_range(ORDER):
-        tl.store(y + at + s * y_s, result[s].to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
+        tl.store(y + at + s * stride_ys, result[s].to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
 
 
 @triton.jit
 def weight_grad_kernel(
     grad, x, partial,
-    grad_b, grad_c, grad_s, grad_h, grad_w, x_b, x_c, x_s, x_h, x_w,
+    stride_gb, stride_gc, stride_gs, stride_gh, stride_gw, stride_xb, stride_xc, stride_xs, stride_xh, stride_xw,
     pixels, height, width, x_height, x_width, channels, x_channels,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, steps_per_split,
     K: tl.constexpr, ORDER: tl.constexpr, WIDE: tl.constexpr,
@@ -273,11 +273,12 @@ def weight_grad_kernel(
         b, i, j = pixel(p, height, width, WIDE)
         g = ()
         for h in tl.static_range(ORDER):
-            at = (b * grad_b + h * grad_s + i * grad_h + j * grad_w)[None, :] + m[:, None] * grad_c
+            at = (b * stride_gb + h * stride_gs + i * stride_gh + j * stride_gw)[None, :] + m[:, None] * stride_gc
             g = g + (tl.load(grad + at, mask=m_in[:, None] & p_in[None, :], other=0.0).to(SUM),)
         z = _read_orbit(
-            x, b[:, None] * x_b + c[None, :] * x_c, i[:, None], j[:, None], tap, p_in[:, None] & c_in[None, :],
-            (x_s, x_h, x_w), (x_height, x_width),
+            x, b[:, None] * stride_xb + c[None, :] * stride_xc, i[:, None], j[:, None], tap,
+            p_in[:, None] & c_in[None, :],
+            (stride_xs, stride_xh, stride_xw), (x_height, x_width),
             (stride_h, stride_w), (padding_h, padding_w), (dilation_h, dilation_w),
             ORDER, K, False, WIDE, SUM,
         )  # fmt: skip
@@ -325,11 +326,11 @@ def conv(problem, x, weight, bias=None):
     weight = weight.contiguous()
     row_size = triton.cdiv(channels, 16) * 16  # whole vectors for any number of channels
     coefficients = empty("the filters' coefficients", (k * k, order, x_channels, row_size), x.dtype, x.device)
-    steps = (weight.stride(1), weight.stride(0)) if problem.adjoint else (weight.stride(0), weight.stride(1))
+    strides = (weight.stride(1), weight.stride(0)) if problem.adjoint else (weight.stride(0), weight.stride(1))
     sums = DTYPES[accumulator(x.dtype)]
     launch(
         transform_weight_kernel, (triton.cdiv(x_channels * row_size, 256), k * k),
-        weight, coefficients, *steps, channels, x_channels, row_size,
+        weight, coefficients, *strides, channels, x_channels, row_size,
         K=k, ORDER=order, ADJOINT=problem.adjoint, SUM=sums, BLOCK=256,
     )  # fmt: skip
     launch(
