@@ -15,6 +15,7 @@ import torch
 
 import gcnn_kernels as gk
 from gan.networks import PRESETS, build, build_discriminator, build_generator
+from gcnn_kernels.functional import same_padding
 
 # Data set -> batch of the paper (Dey et al. 2021, appendix).
 BATCHES = {"rotmnist": 64, "anhir": 32, "lysto": 16, "cifar10": 64, "food101": 64}
@@ -224,7 +225,7 @@ def _conv_case(path, layer):
 
 def _numeric_padding(module):
     if module.padding == "same":  # stride 1 and odd filters only, in these networks
-        return tuple(d * (module.kernel_size - 1) // 2 for d in module.dilation)
+        return same_padding(module.kernel_size, module.dilation)[0]
     return (0, 0) if module.padding == "valid" else module.padding
 
 

@@ -30,7 +30,7 @@ def pytest_configure(config):
 
 
 def pytest_report_header():
-    reason = BACKENDS["cpu"].missing()
+    reason = BACKENDS["cpu"].unavailable()
     kernels = "compiled" if reason is None else f"NOT THERE, so the reference is timed against itself: {reason}"
     where = ", ".join(f"{key} {value}" for key, value in report.machine().items())
     return f"gcnn_kernels: CPU kernels {kernels}; torch {torch.__version__}; {where}"

@@ -146,9 +146,11 @@ def escnn_layer(case: ConvCase, tensors: dict) -> Layer:
 
 def problem(case: ConvCase, op: str, device="cpu", dtype=torch.float32) -> ConvProblem:
     """A case as the library's backends see it."""
-    return ConvProblem(
-        op, gk.point_group(case.group), case.batch, case.in_channels, case.out_channels, case.in_slots, case.kernel,
-        case.in_size, case.out_size, case.stride, case.padding, (1, 1), dtype, torch.device(device),
+    return ConvProblem.of(
+        op, (case.batch, case.in_channels, case.in_slots, *case.in_size),
+        (case.out_channels, case.in_channels, case.in_slots, case.kernel, case.kernel),
+        group=gk.point_group(case.group), stride=case.stride, padding=case.padding,
+        dtype=dtype, device=torch.device(device),
     )  # fmt: skip
 
 

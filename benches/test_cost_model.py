@@ -37,7 +37,7 @@ def _call(case, op, algorithm):
 def test_auto_is_the_best_algorithm(benchmark, case, op):
     problem = layers.problem(case, op)
     backend, chosen = choose_for_conv(problem, "auto", "auto")
-    others = [a for a in ALGORITHMS if a != chosen and backend.refuses_conv(problem, a) is None]
+    others = [a for a in ALGORITHMS if a != chosen and backend.conv.unsupported(problem, a) is None]
     if not others:
         pytest.skip(f"{chosen} is the only algorithm here")
     ours, rivals = _call(case, op, "auto"), {algorithm: _call(case, op, algorithm) for algorithm in others}

@@ -6,11 +6,10 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from . import checks
+from . import _checks as checks
+from ._interpolation import coset_filters, join_cosets, split_cosets
+from ._layout import plane_format
 from .groups import point_group
-from .interpolation import coset_filters, join_cosets, split_cosets
-from .layout import map_format
-from .ops.conv import output_size
 from .ops.library import OPS
 
 ACTIVATION_SLOPES = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
@@ -72,7 +71,6 @@ def group_conv2d(
 
 
 def _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend):
-    checks.dispatch(algorithm, backend)
     cout, cin, _, k, k_width = weight.shape
     if k != k_width or k == 0:
         raise ValueError(f"weight: expected a square filter, at least 1 x 1, got {k} x {k_width}")
@@ -88,12 +86,6 @@ def _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend)
     stride = checks.pair("stride", stride, 1)
     dilation = checks.pair("dilation", dilation, 1)
     x, padding = _resolve_padding(x, k, stride, padding, dilation)
-    out_size = output_size(x.shape[3:], k, stride, padding, dilation)
-    if min(out_size) < 1 or min(x.shape[3:]) < 1:
-        raise ValueError(
-            f"padding: a {k} x {k} filter (dilation {dilation}) on a plane of {tuple(x.shape[3:])} with padding "
-            f"{padding} leaves no output, {out_size}"
-        )
     options = (stride, padding, dilation, algorithm, backend)
     if point.on_grid:
         return OPS.conv(x, weight, bias, point.name, *options)
@@ -114,10 +106,17 @@ def _resolve_padding(x, k, stride, padding, dilation):
         return x, (0, 0)
     if stride != (1, 1):
         raise ValueError(f"padding: 'same' needs stride 1, got stride {stride}")
+    near, far = same_padding(k, dilation)
+    if near != far:
+        x = F.pad(x, (0, far[1] - near[1], 0, far[0] - near[0]))
+    return x, near
+
+
+def same_padding(k: int, dilation: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Padding "same" in (height, width), on the near and the far side: an even filter has one more on the far side."""
     total = [d * (k - 1) for d in dilation]
-    if any(t % 2 for t in total):  # an even filter: one more on the far side, as in conv2d
-        x = F.pad(x, (0, total[1] % 2, 0, total[0] % 2))
-    return x, tuple(t // 2 for t in total)
+    near = (total[0] // 2, total[1] // 2)
+    return near, (total[0] - near[0], total[1] - near[1])
 
 
 def group_batch_norm(
@@ -158,7 +157,6 @@ def group_batch_norm(
         RuntimeError: if the backend asked for cannot serve here, or ``sync`` without a process group.
     """
     checks.tensor("x", x, dims=(4, 5), shape="[B, C, order, H, W] or [B, C, H, W]")
-    checks.one_of("backend", backend, ("auto", *checks.BACKENDS))
     checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
     batch, channels = x.shape[:2]
     if channels == 0:
@@ -208,7 +206,6 @@ def group_max_pool(x, *, backend="auto"):
     A monotone activation commutes with it, ``relu(max(x)) == max(relu(x))``, and is cheaper after it.
     """
     checks.tensor("x", x, dims=(5,), shape="[B, C, order, H, W]")
-    checks.one_of("backend", backend, ("auto", *checks.BACKENDS))
     if not 1 <= x.shape[2] <= 256:
         raise ValueError(f"x: expected 1 to 256 slots in dimension 2, got {x.shape[2]}")
     return OPS.group_max(x, backend)[0]
@@ -218,8 +215,7 @@ def group_avg_pool(x):
     """Mean over the group, ``[B, C, order, H, W]`` -> ``[B, C, H, W]``."""
     checks.tensor("x", x, dims=(5,), shape="[B, C, order, H, W]")
     y = x.mean(2)
-    plane_format = torch.channels_last if map_format(x) == torch.channels_last_3d else torch.contiguous_format
-    return y.contiguous(memory_format=plane_format)
+    return y.contiguous(memory_format=plane_format(x))
 
 
 def expand_filters(weight, group, *, backend="auto"):
@@ -238,7 +234,6 @@ def expand_filters(weight, group, *, backend="auto"):
     """
     point = point_group(group)
     checks.tensor("weight", weight, dims=(4, 5), shape=f"[Cout, Cin, k, k] or [Cout, Cin, {point.order}, k, k]")
-    checks.one_of("backend", backend, ("auto", *checks.BACKENDS))
     if weight.dim() == 5:
         checks.slots("weight", weight, 2, point)
     if weight.shape[-1] != weight.shape[-2]:

@@ -180,15 +180,21 @@ class PointGroup:
 _groups: dict[str, PointGroup] = {}
 
 
-def point_group(name: str) -> PointGroup:
+def point_group(name: str | PointGroup) -> PointGroup:
     """The point group of that name.
 
     Args:
-        name: "p1", "p4", "p4m" (or "C4", "D4"), or "c<n>", "d<n>"; upper and lower case are the same.
+        name: "p1", "p4", "p4m" (or "C4", "D4"), or "c<n>", "d<n>"; upper and lower case are the same. A group itself
+            is returned as the one object that there is of it.
 
     Raises:
         ValueError: for any other name.
     """
+    if isinstance(name, PointGroup):
+        found = _groups.get(name.name) or point_group(name.name)
+        if found is not name and found != name:
+            raise ValueError(f"group must be one made by point_group, got {name!r}")
+        return found
     if not isinstance(name, str):
         raise TypeError(f"group must be a name such as 'p4', got {type(name).__name__}")
     if name in _groups:

@@ -22,7 +22,7 @@ def report() -> str:
         lines.append(f"  {name:<11} {path or 'not usable: ' + reason}")
     lines += ["", "backends, in the order in which 'auto' tries them"]
     for name, backend in BACKENDS.items():
-        reason = backend.missing()
+        reason = backend.unavailable()
         lines.append(f"  {name:<11} {'usable' if reason is None else 'not usable: ' + reason}")
     lines += ["", "what 'auto' chooses"]
     lines += [f"  {line}" for device in _devices() for line in _choices(device)]
@@ -50,17 +50,14 @@ def _devices():
 
 def _choices(device):
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    for group in ("p4", "p4m"):
-        for title, channels, slots in (
-            ("lifting 3 -> 64", 3, 1),
-            ("group conv 64 -> 64", 64, point_group(group).order),
-        ):
-            problem = ConvProblem(
-                "conv", point_group(group), 16, channels, 64, slots, 3, (32, 32), (32, 32), (1, 1), (1, 1), (1, 1),
-                dtype, device,
+    for group in map(point_group, ("p4", "p4m")):
+        for title, channels, slots in (("lifting 3 -> 64", 3, 1), ("group conv 64 -> 64", 64, group.order)):
+            problem = ConvProblem.of(
+                "conv", (16, channels, slots, 32, 32), (64, channels, slots, 3, 3),
+                group=group, padding=(1, 1), dtype=dtype, device=device,
             )  # fmt: skip
             backend, algorithm = choose_for_conv(problem, "auto", "auto")
-            yield f"{device.type} {str(dtype)[6:]} {group} {title}, 3x3, 32x32: {backend.name}, {algorithm}"
+            yield f"{device.type} {str(dtype)[6:]} {group.name} {title}, 3x3, 32x32: {backend.name}, {algorithm}"
     probe = torch.empty(1, dtype=dtype, device=device)
     for op, title in (("norm", "group batch norm"), ("pool", "group max pooling"), ("filters", "filter expansion")):
         yield f"{device.type} {str(dtype)[6:]} {title}: {choose(op, probe, 'auto').name}"

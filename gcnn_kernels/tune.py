@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 
 from .backends import BACKENDS, ConvProblem
+from .backends.base import LazyModule
+from .backends.triton import cost
 from .groups import point_group
 
 # group, input slots are those of an image, channels in, channels out, side of the plane, batch
@@ -34,20 +36,19 @@ LAYERS = [
 ]
 OPERATORS = ("conv", "conv_input_grad", "conv_weight_grad")
 DTYPES = (torch.bfloat16, torch.float32)
+testing = LazyModule("triton.testing")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m gcnn_kernels.tune", description=__doc__.split("\n\n")[0])
     parser.add_argument("--output", type=Path, help="folder of the table (default: $GCNN_TUNE_DIR or the user's cache)")
     options = parser.parse_args(arguments)
-    reason = BACKENDS["triton"].missing()
+    reason = BACKENDS["triton"].unavailable()
     if reason is None and not torch.cuda.is_available():
         reason = "Triton's interpreter is on"
     if reason is not None:
         print(f"gcnn_kernels.tune: nothing can be measured here: {reason}", file=sys.stderr)
         return 1
-
-    from .backends.triton import cost
 
     device = torch.device("cuda", torch.cuda.current_device())
     name = cost.generation(device)
@@ -63,8 +64,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def tune(device: torch.device, path: Path) -> None:
     """Measures, and writes the table anew after every layer, so that an interrupted run keeps what it has measured."""
-    from .backends.triton import cost
-
     table = dict(cost.table(cost.generation(device)))
     table["gpu"] = torch.cuda.get_device_name(device)
     table["source"] = (
@@ -85,8 +84,6 @@ def measured(device: torch.device) -> Iterator[dict]:
 
     An algorithm that fails, for want of memory for instance, is reported and left out.
     """
-    from .backends.triton import cost
-
     for dtype in DTYPES:
         kind = cost.arithmetic(dtype)
         for layer in LAYERS:
@@ -104,28 +101,26 @@ def measured(device: torch.device) -> Iterator[dict]:
 
 def layer_problem(op, group, lifting, in_channels, out_channels, size, batch, dtype, device, kernel=3) -> ConvProblem:
     point = point_group(group)
-    slots, plane, padding = 1 if lifting else point.order, (size, size), kernel // 2
-    return ConvProblem(
-        op, point, batch, in_channels, out_channels, slots, kernel, plane, plane, (1, 1), (padding, padding), (1, 1),
-        dtype, device,
+    slots, padding = 1 if lifting else point.order, kernel // 2
+    return ConvProblem.of(
+        op, (batch, in_channels, slots, size, size), (out_channels, in_channels, slots, kernel, kernel),
+        group=point, padding=(padding, padding), dtype=dtype, device=device,
     )  # fmt: skip
 
 
 def milliseconds(problem: ConvProblem, algorithm: str) -> float:
     """Of one operator in channels_last_3d on random numbers; the median of what fits into a fifth of a second."""
-    from triton.testing import do_bench
-
-    backend, last = BACKENDS["triton"], torch.channels_last_3d
+    kernels, last = BACKENDS["triton"].conv.algorithms[algorithm], torch.channels_last_3d
     make = {"dtype": problem.dtype, "device": problem.device}
     x = torch.randn(problem.in_shape, **make).contiguous(memory_format=last)
     y = torch.randn(problem.out_shape, **make).contiguous(memory_format=last)
     weight = torch.randn(problem.weight_shape, **make)
     call = {
-        "conv": lambda: backend.conv(problem, algorithm, x, weight, None),
-        "conv_input_grad": lambda: backend.conv_input_grad(problem, algorithm, y, weight),
-        "conv_weight_grad": lambda: backend.conv_weight_grad(problem, algorithm, y, x),
+        "conv": lambda: kernels.conv(problem, x, weight, None),
+        "conv_input_grad": lambda: kernels.conv_input_grad(problem, y, weight),
+        "conv_weight_grad": lambda: kernels.conv_weight_grad(problem, y, x),
     }[problem.op]
-    return round(do_bench(call, warmup=20, rep=200, return_mode="median"), 4)
+    return round(testing.do_bench(call, warmup=20, rep=200, return_mode="median"), 4)
 
 
 if __name__ == "__main__":

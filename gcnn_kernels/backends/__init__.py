@@ -2,51 +2,71 @@
 
 from __future__ import annotations
 
-from .base import ALGORITHMS, Backend, ConvProblem
-from .cpu import CpuBackend
-from .cuda import CudaBackend
-from .reference import ReferenceBackend
-from .triton import TritonBackend
+import torch
 
-__all__ = ["ALGORITHMS", "BACKENDS", "Backend", "ConvProblem", "choose", "choose_for_conv"]
+from .._checks import one_of
+from . import cpu, cuda, reference, triton
+from .base import ALGORITHMS, Backend
+from .problem import ConvProblem
+
+__all__ = ["ALGORITHMS", "BACKENDS", "Backend", "ConvProblem", "check_choice", "choose", "choose_for_conv"]
 
 BACKENDS: dict[str, Backend] = {
-    backend.name: backend for backend in (TritonBackend(), CudaBackend(), CpuBackend(), ReferenceBackend())
+    backend.name: backend for backend in (triton.BACKEND, cuda.BACKEND, cpu.BACKEND, reference.BACKEND)
 }
 
 
-def choose(op: str, x, backend: str) -> Backend:
-    """The backend for ``op`` ("filters", "norm" or "pool") on the tensor x.
+def check_choice(backend: str, algorithm: str = "auto") -> None:
+    """Raises ValueError for a name that no backend or algorithm has."""
+    one_of("algorithm", algorithm, ("auto", *ALGORITHMS))
+    one_of("backend", backend, ("auto", *BACKENDS))
+
+
+def choose(operation: str, x: torch.Tensor, backend: str) -> Backend:
+    """The backend for an operation ("filters", "norm" or "pool") on the tensor x.
 
     Raises:
-        RuntimeError: if ``backend`` is a name and that backend cannot serve; the message says why.
+        ValueError: if there is no backend of that name.
+        RuntimeError: if the backend named cannot serve, or none can; the message says why.
     """
-    return _choose(
-        backend, lambda: f"{op} on a {x.dtype} tensor on {x.device}", lambda candidate: candidate.refuses(op, x)
-    )
+    return _choose(operation, x.device, x.dtype, backend, lambda: f"{operation} on a {x.dtype} tensor on {x.device}")
 
 
 def choose_for_conv(problem: ConvProblem, algorithm: str, backend: str) -> tuple[Backend, str]:
     """The backend and the algorithm for a convolution; raises like :func:`choose`."""
+    if algorithm != "auto" and algorithm not in ALGORITHMS:
+        check_choice(backend, algorithm)
     chosen = _choose(
+        "conv",
+        problem.device,
+        problem.dtype,
         backend,
         lambda: f"{problem.op} (group {problem.group.name}, algorithm {algorithm}, {problem.dtype}, {problem.device})",
-        lambda candidate: candidate.refuses_conv(problem, algorithm),
+        lambda candidate: candidate.conv.unsupported(problem, algorithm),
     )
-    return chosen, chosen.choose_algorithm(problem) if algorithm == "auto" else algorithm
+    return chosen, chosen.conv.choose_algorithm(problem) if algorithm == "auto" else algorithm
 
 
-def _choose(name: str, what, refuses) -> Backend:
+def _choose(operation, device, dtype, name, what, unsupported=None) -> Backend:
+    """The backend of that name, or the first that serves; ``what`` says in words what is asked for."""
+
+    def reason(backend):
+        if getattr(backend, operation) is None:
+            return "it has no kernels for this operation"
+        return backend.unsupported(device, dtype) or (unsupported and unsupported(backend))
+
     if name != "auto":
+        if name not in BACKENDS:
+            check_choice(name)
         backend = BACKENDS[name]
-        reason = backend.missing() or refuses(backend)
-        if reason:
-            raise RuntimeError(f"backend {name!r} cannot run {what()}: {reason}")
+        found = backend.unavailable() or reason(backend)
+        if found:
+            raise RuntimeError(f"backend {name!r} cannot run {what()}: {found}")
         return backend
     reasons = []
     for backend in BACKENDS.values():
-        reason = backend.missing() or backend.only_by_name() or refuses(backend)
-        if reason is None:
+        found = backend.unavailable() or backend.explicit_only() or reason(backend)
+        if found is None:
             return backend
-        reasons.append(f"{backend.name}: {reason}")
+        reasons.append(f"{backend.name}: {found}")
     raise RuntimeError(f"no backend can run {what()}:\n  " + "\n  ".join(reasons))

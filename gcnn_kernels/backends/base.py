@@ -1,175 +1,157 @@
-"""What a backend is: one class whose methods are the kernels, and whose predicates say why it cannot serve.
+"""What a backend is: a name, the reasons why it may not serve, and one component for each operation.
 
 A predicate returns None if the backend can serve the request and otherwise the reason, in words for the user. The same
 predicate serves both ways of choosing: automatic selection passes over a backend that gives a reason, an
 explicit request raises it.
+
+A component is a module or an object that has the functions of its protocol below. All shapes and formats are checked
+before. Feature maps are ``[B, C, S, H, W]`` (S slots: 1 for images, else the group's order), filters
+``[Cout, Cin, S, k, k]``. Inputs may have any strides. A map that is returned has the memory format
+``gcnn_kernels._layout.map_format`` of the map that came in.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from ..groups import PointGroup
+from .problem import ConvProblem
 
 ALGORITHMS = ("direct", "fourier", "expand")
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class ConvProblem:
-    """One convolution, as far as kernels and cost models need to know it.
+class ConvKernels(Protocol):
+    """The convolution and its two gradients by one algorithm."""
 
-    A lifting convolution is the case ``in_slots == 1``: the input is a function on the plane, which has one slot
-    instead of one per group element. Sizes are (height, width) pairs.
-    """
-
-    op: str  # "conv" | "conv_input_grad" | "conv_weight_grad"
-    group: PointGroup
-    batch: int
-    in_channels: int
-    out_channels: int
-    in_slots: int
-    kernel: int
-    in_size: tuple[int, int]
-    out_size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    dtype: torch.dtype
-    device: torch.device
-
-    @property
-    @abstractmethod
-    @abstractmethod
-    def in_shape(self) -> tuple[int, ...]:
-        return (self.batch, self.in_channels, self.in_slots, *self.in_size)
-
-    @property
-    def out_shape(self) -> tuple[int, ...]:
-        return (self.batch, self.out_channels, self.group.order, *self.out_size)
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        return (self.out_channels, self.in_channels, self.in_slots, self.kernel, self.kernel)
-
-
-class Backend(ABC):
-    """A set of kernels. Subclasses override what they have; all shapes and formats are checked before.
-
-    Feature maps are ``[B, C, S, H, W]`` (S slots: 1 for images, else the group's order), filters
-    ``[Cout, Cin, S, k, k]``. Inputs may have any strides. A map that is returned has the memory format
-    ``gcnn_kernels.layout.map_format`` of the map that came in.
-    """
-
-    name: str
-
-    @abstractmethod
-    def missing(self) -> str | None:
-        """Why this backend cannot be used on this machine at all, or None."""
-
-    def only_by_name(self) -> str | None:
-        """Why automatic choice passes over this backend although it could serve, or None."""
-        return None
-
-    # --- convolution -------------------------------------------------------------------------------------------
-    @abstractmethod
-    def refuses_conv(self, problem: ConvProblem, algorithm: str) -> str | None:
-        """Why this problem cannot be served with this algorithm ("auto" included), or None."""
-
-    @abstractmethod
-    def choose_algorithm(self, problem: ConvProblem) -> str:
-        """The algorithm expected to be fastest among those that ``refuses_conv`` lets through."""
-
-    @abstractmethod
-    def conv(self, problem, algorithm, x, weight, bias):
+    def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``[B, Cin, S, H, W]``, ``[Cout, Cin, S, k, k]``, ``[Cout]`` or None -> ``[B, Cout, order, H', W']``."""
 
-    @abstractmethod
-    def conv_input_grad(self, problem, algorithm, grad, weight):
+    def conv_input_grad(self, problem: ConvProblem, grad: Tensor, weight: Tensor) -> Tensor:
         """``[B, Cout, order, H', W']``, ``[Cout, Cin, S, k, k]`` -> ``[B, Cin, S, H, W]``."""
 
-    @abstractmethod
-    def conv_weight_grad(self, problem, algorithm, grad, x):
+    def conv_weight_grad(self, problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
         """``[B, Cout, order, H', W']``, ``[B, Cin, S, H, W]`` -> ``[Cout, Cin, S, k, k]``."""
 
-    # --- filters, norm, pool -----------------------------------------------------------------------------------
-    @abstractmethod
-    def refuses(self, op: str, x: torch.Tensor) -> str | None:
-        """Why ``op`` ("filters", "norm" or "pool") on the tensor x cannot be served, or None."""
 
-    @abstractmethod
-    def expand_filters(self, weight, group):
+class Conv(Protocol):
+    """Convolutions, by one or several algorithms."""
+
+    algorithms: Mapping[str, ConvKernels]
+
+    def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
+        """Why this problem cannot be served with this algorithm ("auto" included), or None."""
+
+    def choose_algorithm(self, problem: ConvProblem) -> str:
+        """The algorithm expected to be fastest among those that ``unsupported`` lets through."""
+
+
+class Filters(Protocol):
+    """The filter stack and its adjoint."""
+
+    def expand_filters(self, weight: Tensor, group: PointGroup) -> Tensor:
         """``[Cout, Cin, S, k, k]`` -> the filter stack ``[Cout * order, Cin * S, k, k]``."""
 
-    @abstractmethod
-    def reduce_filters(self, stack, group, in_slots):
+    def reduce_filters(self, stack: Tensor, group: PointGroup, in_slots: int) -> Tensor:
         """The adjoint of ``expand_filters``: ``[Cout * order, Cin * S, k, k]`` -> ``[Cout, Cin, S, k, k]``."""
 
-    @abstractmethod
-    def norm_stats(self, x):
+
+class Norm(Protocol):
+    """Batch norm: four kernels, and three compositions of them, which ``norm_formulas.composed`` makes of them."""
+
+    def norm_stats(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``[B, C, S, H, W]`` -> mean and biased variance ``[C]`` over batch, slots and plane.
 
         Statistics are float32, or float64 for float64 maps, and free of cancellation.
         """
 
-    @abstractmethod
-    def norm_apply(self, x, mean, rstd, weight, bias, slope):
+    def norm_apply(self, x, mean, rstd, weight, bias, slope) -> Tensor:
         """y = act(weight * (x - mean) * rstd + bias); mean, rstd ``[C]``; weight, bias ``[C]``, ``[B, C]`` or None.
 
         act(t) = t where t > 0, else slope * t: slope 1 is no activation, 0 is ReLU.
         """
 
-    @abstractmethod
-    def norm_backward_sums(self, grad, x, mean, rstd, weight, bias, slope):
+    def norm_backward_sums(self, grad, x, mean, rstd, weight, bias, slope) -> tuple[Tensor, Tensor]:
         """Sums over slots and plane, ``[B, C]`` each: of g and of g * xhat.
 
         g = grad * act'(y), y being recomputed; xhat = (x - mean) * rstd. Accumulated and returned in the statistics'
         dtype, in an order that does not depend on the number of threads.
         """
 
-    @abstractmethod
-    def norm_backward_input(self, grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx):
+    def norm_backward_input(self, grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx) -> Tensor:
         """dx = rstd * (weight * g - mean_g - xhat * mean_gx); mean_g, mean_gx ``[C]`` are zero in evaluation mode."""
 
-    def norm_eval(self, x, mean, var, weight, bias, eps, slope):
+    def norm_eval(self, x, mean, var, weight, bias, eps, slope) -> Tensor:
         """``norm_apply`` with rstd = 1 / sqrt(var + eps)."""
-        return self.norm_apply(x, mean, (var + eps).rsqrt(), weight, bias, slope)
 
-    def norm_train(self, x, weight, bias, eps, slope):
+    def norm_train(self, x, weight, bias, eps, slope) -> tuple[Tensor, Tensor, Tensor]:
         """``norm_eval`` with the map's own statistics: the output, mean and var."""
-        mean, var = self.norm_stats(x)
-        return self.norm_eval(x, mean, var, weight, bias, eps, slope), mean, var
 
-    def norm_backward(self, grad, x, mean, var, weight, bias, count, eps, slope):
+    def norm_backward(self, grad, x, mean, var, weight, bias, count, eps, slope) -> tuple[Tensor, Tensor, Tensor]:
         """dx and the two of ``norm_backward_sums``. mean and var are of ``count`` values; constants if that is 0."""
-        rstd = (var + eps).rsqrt()
-        sums = self.norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
-        totals = weighted_totals(*sums, weight)
-        means = totals / count if count else torch.zeros_like(totals)
-        return self.norm_backward_input(grad, x, mean, rstd, weight, bias, slope, *means), *sums
 
-    @abstractmethod
-    def group_max(self, x):
+
+class Pool(Protocol):
+    """Maximum over the group."""
+
+    def group_max(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``[B, C, S, H, W]`` -> two ``[B, C, H, W]``: maximum over the slots, its uint8 index (first of equals).
 
         NaN wins over every number, as in ``torch.max``.
         """
 
-    @abstractmethod
-    def group_max_scatter(self, grad, index, slots):
+    def group_max_scatter(self, grad: Tensor, index: Tensor, slots: int) -> Tensor:
         """``[B, C, H, W]`` -> ``[B, C, slots, H, W]``: grad at the index, zero elsewhere."""
 
-    @abstractmethod
-    def group_max_gather(self, x, index):
+    def group_max_gather(self, x: Tensor, index: Tensor) -> Tensor:
         """``[B, C, S, H, W]`` -> ``[B, C, H, W]``: the value at the index; the adjoint of ``group_max_scatter``."""
 
 
-def weighted_totals(sum_g, sum_gx, weight):
-    """``[2, C]``: the totals over the batch of weight * g and weight * g * xhat, from the sums ``[B, C]``."""
-    sums = torch.stack([sum_g, sum_gx])
-    return (sums if weight is None else sums * weight.to(sums.dtype)).sum(1)
+@dataclass(eq=False)
+class Backend:
+    """A set of kernels.
+
+    Attributes:
+        name: what users ask for it by.
+        unavailable: why this backend cannot be used on this machine at all, or None.
+        unsupported: why tensors of a device and dtype cannot be served, or None.
+        conv, filters, norm, pool: the operations; one that is None is not served.
+        explicit_only: why automatic choice passes over this backend although it could serve, or None.
+    """
+
+    name: str
+    unavailable: Callable[[], str | None]
+    unsupported: Callable[[torch.device, torch.dtype], str | None]
+    conv: Conv | None = None
+    filters: Filters | None = None
+    norm: Norm | None = None
+    pool: Pool | None = None
+    explicit_only: Callable[[], str | None] = lambda: None
+
+
+class LazyModule:
+    """A module that is imported when something in it is first used."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(_module(self._name), attribute)
+
+
+_module = cache(importlib.import_module)
+
+
+def unsupported_dtype(dtype: torch.dtype) -> str | None:
+    """The reason that kernels for ``DTYPES`` give for another dtype, or None."""
+    return None if dtype in DTYPES else f"it computes in {', '.join(map(str, DTYPES))}, not {dtype}"
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:

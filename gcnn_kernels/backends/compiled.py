@@ -1,26 +1,23 @@
 """What the backends of compiled kernels have in common: allocating outputs, and the memory formats.
 
-Their binaries register operators of the same names and schemas, which fill tensors that are allocated here.
+Their binaries register operators of the same names and schemas, which fill tensors that are allocated here. An
+operation is an object that holds the dispatcher namespace of its binary, ``torch.ops.gcnn_cpu`` or ``gcnn_cuda``.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 
-from ..layout import map_format
+from .._layout import map_format, plane_format
 from .base import accumulator
-from .tables import filter_sources, filter_targets
+from .filter_indices import filter_sources, filter_targets
 
 
-class CompiledMixin:
-    """The operations on filters, norm and pool, out of the operators in ``kernels``."""
+class CompiledFilters:
+    """The filter stack and its adjoint."""
 
-    @property
-    @abstractmethod
-    def kernels(self):
-        """The dispatcher namespace of the backend's binary."""
+    def __init__(self, kernels):
+        self.kernels = kernels
 
     def expand_filters(self, weight, group):
         cout, cin, slots, k, _ = weight.shape
@@ -36,6 +33,13 @@ class CompiledMixin:
         weight = stack.new_empty((cout, cin, in_slots, k, k))
         self.kernels.reduce_filters(stack.contiguous(), targets, weight)
         return weight
+
+
+class CompiledNorm:
+    """The four kernels of the norm."""
+
+    def __init__(self, kernels):
+        self.kernels = kernels
 
     def norm_stats(self, x):
         x, channels_last = dense(x)
@@ -68,9 +72,16 @@ class CompiledMixin:
         )  # fmt: skip
         return gx
 
+
+class CompiledPool:
+    """Maximum over the group."""
+
+    def __init__(self, kernels):
+        self.kernels = kernels
+
     def group_max(self, x):
         x, channels_last = dense(x)
-        value = _empty_plane(x, channels_last)
+        value = _empty_plane(x, x)
         index = torch.empty_like(value, dtype=torch.uint8)
         self.kernels.group_max(x, channels_last, value, index)
         return value, index
@@ -84,7 +95,7 @@ class CompiledMixin:
 
     def group_max_gather(self, x, index):
         index, channels_last = dense(index.unsqueeze(2))
-        value = _empty_plane(x, channels_last)
+        value = _empty_plane(x, index)
         self.kernels.group_max_gather(dense_like(x, index), index, channels_last, value)
         return value
 
@@ -109,8 +120,7 @@ def parameters(mean, rstd, weight, bias):
     )
 
 
-def _empty_plane(x, channels_last):
-    """``[B, C, H, W]`` for the maxima of ``[B, C, S, H, W]``."""
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+def _empty_plane(x, like):
+    """``[B, C, H, W]`` for values of a map ``[B, C, S, H, W]``, in the memory format of another."""
     shape = (*x.shape[:2], *x.shape[3:])
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=plane_format(like))

@@ -5,71 +5,58 @@ It needs no kernel but the expansion and its adjoint, so any backend that has th
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 import torch.nn.functional as F
 
-from ..layout import to_map_format
+from .._layout import to_map_format
+from .base import Filters
 
 
-class ExpansionMixin:
-    """Convolution and its gradients out of ``expand_filters``, ``reduce_filters`` and ``aten.convolution``."""
+class Expansion:
+    """Convolution and its gradients out of a backend's filter expansion and ``aten.convolution``."""
 
-    def expanded_conv(self, problem, x, weight, bias):
-        stack = self.expand_filters(weight, problem.group)
+    def __init__(self, filters: Filters):
+        self.filters = filters
+
+    def conv(self, problem, x, weight, bias):
+        stack = self.filters.expand_filters(weight, problem.group)
         if bias is not None:
             bias = bias.repeat_interleave(problem.group.order)
         y = F.conv2d(_to_planar(x), stack, bias, problem.stride, problem.padding, problem.dilation)
         return _from_planar(y, problem.group.order, like=x)
 
-    def expanded_conv_input_grad(self, problem, grad, weight):
-        stack = self.expand_filters(weight, problem.group)
+    def conv_input_grad(self, problem, grad, weight):
+        stack = self.filters.expand_filters(weight, problem.group)
         shape = (problem.batch, problem.in_channels * problem.in_slots, *problem.in_size)
         planar_x = grad.new_empty(1).expand(shape)  # its values are not read
-        gx, _, _ = self._convolution_backward(problem, _to_planar(grad), planar_x, stack, [True, False, False])
+        gx, _, _ = _convolution_backward(problem, _to_planar(grad), planar_x, stack, [True, False, False])
         return _from_planar(gx, problem.in_slots, like=grad)
 
-    def expanded_conv_weight_grad(self, problem, grad, x):
+    def conv_weight_grad(self, problem, grad, x):
         k, order = problem.kernel, problem.group.order
         shape = (problem.out_channels * order, problem.in_channels * problem.in_slots, k, k)
         stack = grad.new_empty(1).expand(shape)
-        _, gstack, _ = self._convolution_backward(problem, _to_planar(grad), _to_planar(x), stack, [False, True, False])
-        return self.reduce_filters(gstack, problem.group, problem.in_slots)
-
-    @staticmethod
-    def _convolution_backward(problem, grad, x, stack, mask):
-        return torch.ops.aten.convolution_backward(
-            grad, x, stack, None, problem.stride, problem.padding, problem.dilation, False, [0, 0], 1, mask
-        )
+        _, gstack, _ = _convolution_backward(problem, _to_planar(grad), _to_planar(x), stack, [False, True, False])
+        return self.filters.reduce_filters(gstack, problem.group, problem.in_slots)
 
 
-class OnlyExpansionMixin(ExpansionMixin):
+class ExpandedConv:
     """The convolutions of a backend that has this algorithm alone."""
 
-    def refuses_conv(self, problem, algorithm):
-        if algorithm not in ("auto", "expand"):
-            return f"it has the algorithm 'expand' only, not {algorithm!r}"
-        return self.refuses_tensor(problem.device, problem.dtype)
+    def __init__(self, filters: Filters):
+        self.algorithms = {"expand": Expansion(filters)}
 
-    @abstractmethod
-    def refuses_tensor(self, device, dtype) -> str | None:
-        """Why tensors of that device and dtype cannot be served, or None."""
-
-    def refuses(self, op, x):
-        return self.refuses_tensor(x.device, x.dtype)
+    def unsupported(self, problem, algorithm):
+        return None if algorithm in ("auto", "expand") else f"it has the algorithm 'expand' only, not {algorithm!r}"
 
     def choose_algorithm(self, problem):
         return "expand"
 
-    def conv(self, problem, algorithm, x, weight, bias):
-        return self.expanded_conv(problem, x, weight, bias)
 
-    def conv_input_grad(self, problem, algorithm, grad, weight):
-        return self.expanded_conv_input_grad(problem, grad, weight)
-
-    def conv_weight_grad(self, problem, algorithm, grad, x):
-        return self.expanded_conv_weight_grad(problem, grad, x)
+def _convolution_backward(problem, grad, x, stack, mask):
+    return torch.ops.aten.convolution_backward(
+        grad, x, stack, None, problem.stride, problem.padding, problem.dilation, False, [0, 0], 1, mask
+    )
 
 
 def _to_planar(x):

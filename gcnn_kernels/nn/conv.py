@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .. import checks
-from ..functional import group_conv2d, lift_conv2d
+from .. import _checks as checks
+from .._layout import to_map_format
+from ..backends import check_choice
+from ..functional import group_conv2d, lift_conv2d, same_padding
 from ..groups import point_group
-from ..layout import to_map_format
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -40,7 +41,7 @@ class _GroupConv(nn.Module):
     ):
         super().__init__()
         self.point_group = point_group(group)
-        checks.dispatch(algorithm, backend)
+        check_choice(backend, algorithm)
         checks.one_of("padding_mode", padding_mode, _PADDING_MODES)
         for name, value in (
             ("in_channels", in_channels),
@@ -83,7 +84,7 @@ class _GroupConv(nn.Module):
             x, padding = self._pad(x), 0
         convolve = lift_conv2d if self._lifts else group_conv2d
         return convolve(
-            x, self.weight, self.bias, self.group, self.stride, padding, self.dilation,
+            x, self.weight, self.bias, self.point_group, self.stride, padding, self.dilation,
             algorithm=self.algorithm, backend=self.backend,
         )  # fmt: skip
 
@@ -91,9 +92,7 @@ class _GroupConv(nn.Module):
         if self.padding == "valid":
             return x
         if self.padding == "same":
-            total = [d * (self.kernel_size - 1) for d in self.dilation]
-            near = [t // 2 for t in total]
-            far = [t - n for t, n in zip(total, near, strict=True)]
+            near, far = same_padding(self.kernel_size, self.dilation)
         else:
             near = far = self.padding
         planes = F.pad(x.flatten(0, -4), (near[1], far[1], near[0], far[0]), mode=self.padding_mode)

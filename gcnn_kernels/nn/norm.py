@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .. import checks
+from .. import _checks as checks
+from ..backends import check_choice
 from ..functional import ACTIVATION_SLOPES, group_batch_norm
 
 
@@ -17,7 +18,7 @@ class _RunningMoments(nn.Module):
         if not isinstance(num_features, int) or num_features < 1:
             raise ValueError(f"num_features: expected a positive int, got {num_features!r}")
         checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
-        checks.one_of("backend", backend, ("auto", *checks.BACKENDS))
+        check_choice(backend)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.activation, self.sync, self.backend = activation, sync, backend
         self.track_running_stats = track_running_stats

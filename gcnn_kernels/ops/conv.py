@@ -17,9 +17,9 @@ from contextlib import contextmanager
 
 import torch
 
+from .._layout import map_format
 from ..backends import ConvProblem, choose_for_conv
 from ..groups import point_group
-from ..layout import map_format
 from .library import OPS, define
 
 _GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend"
@@ -47,38 +47,23 @@ def no_weight_gradients():
             _skip_weight_gradients -= 1
 
 
-def output_size(in_size, k, stride, padding, dilation) -> tuple[int, int]:
-    """(height, width) of a convolution's output."""
-    return tuple(
-        (n + 2 * p - d * (k - 1) - 1) // s + 1 for n, s, p, d in zip(in_size, stride, padding, dilation, strict=True)
-    )
-
-
-def _problem(op, x_shape, weight_shape, out_size, like, group, stride, padding, dilation):
-    return ConvProblem(
-        op, point_group(group), x_shape[0], weight_shape[1], weight_shape[0], weight_shape[2], weight_shape[3],
-        tuple(x_shape[3:]), tuple(out_size), tuple(stride), tuple(padding), tuple(dilation), like.dtype, like.device,
-    )  # fmt: skip
-
-
 def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend):
-    out_size = output_size(x.shape[3:], weight.shape[3], stride, padding, dilation)
-    problem = _problem("conv", x.shape, weight.shape, out_size, x, group, stride, padding, dilation)
-    kernels, algorithm = choose_for_conv(problem, algorithm, backend)
-    return kernels.conv(problem, algorithm, x, weight, bias)
+    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation)
+    chosen, algorithm = choose_for_conv(problem, algorithm, backend)
+    return chosen.conv.algorithms[algorithm].conv(problem, x, weight, bias)
 
 
 def _conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend):
-    out_size = output_size(x.shape[3:], weight.shape[3], stride, padding, dilation)
-    shape = (x.shape[0], weight.shape[0], point_group(group).order, *out_size)
-    return x.new_empty(shape).contiguous(memory_format=map_format(x))
+    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation)
+    return x.new_empty(problem.out_shape).contiguous(memory_format=map_format(x))
 
 
 def _conv_input_grad(grad, weight, size, group, stride, padding, dilation, algorithm, backend):
     x_shape = (grad.shape[0], *weight.shape[1:3], *size)
-    problem = _problem("conv_input_grad", x_shape, weight.shape, grad.shape[3:], grad, group, stride, padding, dilation)
-    kernels, algorithm = choose_for_conv(problem, algorithm, backend)
-    return kernels.conv_input_grad(problem, algorithm, grad, weight)
+    problem = _problem("conv_input_grad", x_shape, weight.shape, grad, group, stride, padding, dilation)
+    _check_grad(grad, problem)
+    chosen, algorithm = choose_for_conv(problem, algorithm, backend)
+    return chosen.conv.algorithms[algorithm].conv_input_grad(problem, grad, weight)
 
 
 def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, algorithm, backend):
@@ -88,15 +73,26 @@ def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, 
 
 def _conv_weight_grad(grad, x, kernel, group, stride, padding, dilation, algorithm, backend):
     weight_shape = (grad.shape[1], *x.shape[1:3], kernel, kernel)
-    problem = _problem(
-        "conv_weight_grad", x.shape, weight_shape, grad.shape[3:], grad, group, stride, padding, dilation
-    )
-    kernels, algorithm = choose_for_conv(problem, algorithm, backend)
-    return kernels.conv_weight_grad(problem, algorithm, grad, x)
+    problem = _problem("conv_weight_grad", x.shape, weight_shape, grad, group, stride, padding, dilation)
+    _check_grad(grad, problem)
+    chosen, algorithm = choose_for_conv(problem, algorithm, backend)
+    return chosen.conv.algorithms[algorithm].conv_weight_grad(problem, grad, x)
 
 
 def _conv_weight_grad_fake(grad, x, kernel, group, stride, padding, dilation, algorithm, backend):
     return grad.new_empty((grad.shape[1], *x.shape[1:3], kernel, kernel))
+
+
+def _problem(op, x_shape, weight_shape, like, group, stride, padding, dilation):
+    return ConvProblem.of(
+        op, x_shape, weight_shape, group=point_group(group),
+        stride=stride, padding=padding, dilation=dilation, dtype=like.dtype, device=like.device,
+    )  # fmt: skip
+
+
+def _check_grad(grad, problem):
+    if grad.shape != problem.out_shape:
+        raise ValueError(f"grad: expected {problem.out_shape}, got {tuple(grad.shape)}")
 
 
 def _save_conv(ctx, inputs, output):

@@ -10,7 +10,7 @@ from .library import OPS, define
 
 
 def _expand(weight, group, backend):
-    return choose("filters", weight, backend).expand_filters(weight, point_group(group))
+    return choose("filters", weight, backend).filters.expand_filters(weight, point_group(group))
 
 
 def _expand_fake(weight, group, backend):
@@ -19,7 +19,7 @@ def _expand_fake(weight, group, backend):
 
 
 def _reduce(stack, group, in_slots, backend):
-    return choose("filters", stack, backend).reduce_filters(stack, point_group(group), in_slots)
+    return choose("filters", stack, backend).filters.reduce_filters(stack, point_group(group), in_slots)
 
 
 def _reduce_fake(stack, group, in_slots, backend):

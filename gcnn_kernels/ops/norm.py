@@ -9,16 +9,17 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 
+from .._layout import map_format
 from ..backends import choose
-from ..backends.base import accumulator, weighted_totals
-from ..layout import map_format
+from ..backends.base import accumulator
+from ..backends.norm_formulas import per_map, weighted_totals
 from .library import OPS, define
 
 _OPTIONS = "float eps, float slope, bool sync, str backend"
 
 
 def _train(x, weight, bias, eps, slope, sync, backend):
-    kernels = choose("norm", x, backend)
+    kernels = choose("norm", x, backend).norm
     count = torch.full((), x.numel() // x.shape[1], dtype=accumulator(x.dtype), device=x.device)
     if not sync:
         return *kernels.norm_train(x, weight, bias, eps, slope), count
@@ -44,7 +45,7 @@ def _train_fake(x, weight, bias, eps, slope, sync, backend):
 
 def _eval(x, mean, var, weight, bias, eps, slope, backend):
     dtype = accumulator(x.dtype)
-    return choose("norm", x, backend).norm_eval(x, mean.to(dtype), var.to(dtype), weight, bias, eps, slope)
+    return choose("norm", x, backend).norm.norm_eval(x, mean.to(dtype), var.to(dtype), weight, bias, eps, slope)
 
 
 def _eval_fake(x, mean, var, weight, bias, eps, slope, backend):
@@ -52,7 +53,7 @@ def _eval_fake(x, mean, var, weight, bias, eps, slope, backend):
 
 
 def _backward(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend):
-    kernels = choose("norm", x, backend)
+    kernels = choose("norm", x, backend).norm
     dtype = accumulator(x.dtype)
     mean, var = mean.to(dtype), var.to(dtype)
     if not sync:
@@ -79,12 +80,12 @@ def _composed_backward(grad, x, mean, var, weight, bias, count, eps, slope, sync
     if count is not None:
         totals = torch.stack([x.sum((0, 2, 3, 4)), torch.ones_like(mean) * (x.numel() // x.shape[1])])
         mean = _over(all_reduce(totals) if sync else totals)
-        totals = torch.stack([(x - _per_map(mean)).square().sum((0, 2, 3, 4)), totals[1]])
+        totals = torch.stack([(x - per_map(mean)).square().sum((0, 2, 3, 4)), totals[1]])
         var = _over(all_reduce(totals) if sync else totals)
-    rstd = _per_map((var + eps).rsqrt())
-    xhat = (x - _per_map(mean)) * rstd
-    y = xhat if weight is None else xhat * _per_map(weight.to(dtype))
-    y = y if bias is None else y + _per_map(bias.to(dtype))
+    rstd = per_map((var + eps).rsqrt())
+    xhat = (x - per_map(mean)) * rstd
+    y = xhat if weight is None else xhat * per_map(weight.to(dtype))
+    y = y if bias is None else y + per_map(bias.to(dtype))
     g = torch.where(y > 0, grad, slope * grad)
     sum_g, sum_gx = g.sum((2, 3, 4)), (g * xhat).sum((2, 3, 4))
     totals = weighted_totals(sum_g, sum_gx, weight)
@@ -92,16 +93,12 @@ def _composed_backward(grad, x, mean, var, weight, bias, count, eps, slope, sync
         totals = all_reduce(totals)
     mean_g, mean_gx = torch.zeros_like(totals) if count is None else totals / count
     if weight is not None:
-        g = g * _per_map(weight.to(dtype))
-    return rstd * (g - _per_map(mean_g) - xhat * _per_map(mean_gx)), sum_g, sum_gx
+        g = g * per_map(weight.to(dtype))
+    return rstd * (g - per_map(mean_g) - xhat * per_map(mean_gx)), sum_g, sum_gx
 
 
 def _over(totals):
     return totals[0] / totals[1]
-
-
-def _per_map(t):
-    return t[..., None, None, None]
 
 
 def _like_map(x):

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import torch
 
+from .._layout import map_format, plane_format
 from ..backends import choose
-from ..layout import map_format
 from .library import OPS, define
 
 
 def _max(x, backend):
-    return choose("pool", x, backend).group_max(x)
+    return choose("pool", x, backend).pool.group_max(x)
 
 
 def _max_fake(x, backend):
     shape = (*x.shape[:2], *x.shape[3:])
-    value = x.new_empty(shape).contiguous(memory_format=_plane_format(x))
+    value = x.new_empty(shape).contiguous(memory_format=plane_format(x))
     return value, torch.empty_like(value, dtype=torch.uint8)
 
 
 def _scatter(grad, index, slots, backend):
-    return choose("pool", grad, backend).group_max_scatter(grad, index, slots)
+    return choose("pool", grad, backend).pool.group_max_scatter(grad, index, slots)
 
 
 def _scatter_fake(grad, index, slots, backend):
@@ -29,15 +29,11 @@ def _scatter_fake(grad, index, slots, backend):
 
 
 def _gather(x, index, backend):
-    return choose("pool", x, backend).group_max_gather(x, index)
+    return choose("pool", x, backend).pool.group_max_gather(x, index)
 
 
 def _gather_fake(x, index, backend):
     return torch.empty_like(index, dtype=x.dtype)
-
-
-def _plane_format(x):
-    return torch.channels_last if map_format(x) == torch.channels_last_3d else torch.contiguous_format
 
 
 def _save_max(ctx, inputs, output):

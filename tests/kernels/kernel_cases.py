@@ -6,9 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
+from gcnn_kernels._layout import map_format, plane_format
 from gcnn_kernels.backends import BACKENDS
-from gcnn_kernels.layout import map_format
-from gcnn_kernels.ops.pool import _plane_format
 
 REFERENCE = BACKENDS["reference"]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -81,9 +80,9 @@ def check_norm(backend, device, dtype, shape, memory_format, affine, slope):
     exact = 1e-12 if dtype == torch.float64 else 2e-6  # for what is not rounded to dtype
     double = lambda t: None if t is None else t.double().cpu()  # noqa: E731
 
-    mean, var = REFERENCE.norm_stats(double(x))
+    mean, var = REFERENCE.norm.norm_stats(double(x))
     with poisoned():
-        found_mean, found_var = backend.norm_stats(x)
+        found_mean, found_var = backend.norm.norm_stats(x)
     assert found_mean.dtype == found_var.dtype == statistics
     assert_close(found_mean, mean, exact, "mean")
     assert_close(found_var, var, exact, "variance")
@@ -91,31 +90,31 @@ def check_norm(backend, device, dtype, shape, memory_format, affine, slope):
     mean, rstd = mean.to(device, statistics), (var + 1e-5).rsqrt().to(device, statistics)
     moments, parameters = (double(mean), double(rstd)), (double(weight), double(bias), slope)
     with poisoned():
-        y = backend.norm_apply(x, mean, rstd, weight, bias, slope)
+        y = backend.norm.norm_apply(x, mean, rstd, weight, bias, slope)
     assert y.dtype == dtype and y.is_contiguous(memory_format=memory_format)
-    assert_close(y, REFERENCE.norm_apply(double(x), *moments, *parameters), TOLERANCES[dtype], "y")
+    assert_close(y, REFERENCE.norm.norm_apply(double(x), *moments, *parameters), TOLERANCES[dtype], "y")
 
-    sums = REFERENCE.norm_backward_sums(double(grad), double(x), *moments, *parameters)
+    sums = REFERENCE.norm.norm_backward_sums(double(grad), double(x), *moments, *parameters)
     with poisoned():
-        found = backend.norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
+        found = backend.norm.norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
     for name, out, expected in zip(("sum of g", "sum of g xhat"), found, sums, strict=True):
         assert out.dtype == statistics
         assert_close(out, expected, exact, name)
 
     means = [(s.sum(0) / 10).to(device, statistics) for s in sums]
     with poisoned():
-        gx = backend.norm_backward_input(grad, x, mean, rstd, weight, bias, slope, *means)
+        gx = backend.norm.norm_backward_input(grad, x, mean, rstd, weight, bias, slope, *means)
     assert gx.dtype == dtype and gx.is_contiguous(memory_format=memory_format)
-    expected = REFERENCE.norm_backward_input(double(grad), double(x), *moments, *parameters, *map(double, means))
+    expected = REFERENCE.norm.norm_backward_input(double(grad), double(x), *moments, *parameters, *map(double, means))
     assert_close(gx, expected, TOLERANCES[dtype], "gradient of x")
 
     # The same in one call for each direction.
     options = 1e-5, slope
     var = var.to(device, statistics)
     with poisoned():
-        y, *moments = backend.norm_train(x, weight, bias, *options)
-        y_eval = backend.norm_eval(x, mean, var, weight, bias, *options)
-    expected, *expected_moments = REFERENCE.norm_train(double(x), double(weight), double(bias), *options)
+        y, *moments = backend.norm.norm_train(x, weight, bias, *options)
+        y_eval = backend.norm.norm_eval(x, mean, var, weight, bias, *options)
+    expected, *expected_moments = REFERENCE.norm.norm_train(double(x), double(weight), double(bias), *options)
     assert y.dtype == dtype and y.is_contiguous(memory_format=memory_format)
     assert_close(y, expected, TOLERANCES[dtype], "y in training")
     assert_close(y_eval, expected, TOLERANCES[dtype], "y in evaluation")
@@ -124,9 +123,9 @@ def check_norm(backend, device, dtype, shape, memory_format, affine, slope):
         assert_close(out, right, exact, name)
     for count in (0, x.numel() // shape[1]):
         with poisoned():
-            found = backend.norm_backward(grad, x, mean, var, weight, bias, count, *options)
+            found = backend.norm.norm_backward(grad, x, mean, var, weight, bias, count, *options)
         exactly = map(double, (grad, x, mean, var, weight, bias))
-        gx, *sums = REFERENCE.norm_backward(*exactly, count, *options)
+        gx, *sums = REFERENCE.norm.norm_backward(*exactly, count, *options)
         assert found[0].dtype == dtype and found[0].is_contiguous(memory_format=memory_format)
         assert_close(found[0], gx, TOLERANCES[dtype], "gradient of x in one call")
         for name, out, right in zip(("sum of g", "sum of g xhat"), found[1:], sums, strict=True):
@@ -137,9 +136,9 @@ def check_norm_of_nothing(backend, device, shape, memory_format):
     x = torch.empty(shape, device=device).contiguous(memory_format=memory_format)
     vector = torch.ones(shape[1], device=device)
     with poisoned():
-        assert backend.norm_apply(x, vector, vector, None, None, 1.0).shape == x.shape
-        sums = backend.norm_backward_sums(x, x, vector, vector, vector, None, 1.0)
-        gx = backend.norm_backward_input(x, x, vector, vector, vector, None, 1.0, vector, vector)
+        assert backend.norm.norm_apply(x, vector, vector, None, None, 1.0).shape == x.shape
+        sums = backend.norm.norm_backward_sums(x, x, vector, vector, vector, None, 1.0)
+        gx = backend.norm.norm_backward_input(x, x, vector, vector, vector, None, 1.0, vector, vector)
     assert all(s.shape == x.shape[:2] and not s.any() for s in sums)
     assert gx.shape == x.shape
 
@@ -148,8 +147,8 @@ def check_statistics_without_cancellation(backend, device, dtype, memory_format)
     """Mean and variance of values whose spread is a small part of their mean, and of a plane with one far value."""
     x = (torch.randn(4, 5, 8, 16, 16, dtype=torch.float64) + 1e4).to(dtype)
     x[0, 1, 0, 0, 0] = -1e6  # the first value of a channel, on which a shift of the origin might be based
-    _, var = REFERENCE.norm_stats(x.double())
-    mean, found = backend.norm_stats(x.to(device).contiguous(memory_format=memory_format))
+    _, var = REFERENCE.norm.norm_stats(x.double())
+    mean, found = backend.norm.norm_stats(x.to(device).contiguous(memory_format=memory_format))
     assert_close(mean, x.double().mean((0, 2, 3, 4)), 1e-6, "mean")
     relative = (found.double().cpu() - var).abs() / var
     assert relative.max() <= 1e-5, relative
@@ -160,21 +159,21 @@ def check_pool(backend, device, dtype, shape, memory_format):
     x = torch.randint(-3, 4, shape).to(device, dtype).contiguous(memory_format=memory_format)
     x[torch.rand(shape, device=device) < 0.05] = float("nan")
     same = lambda a, b: torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(9), b.nan_to_num(9))  # noqa: E731
-    plane_format = _plane_format(x)
+    planes = plane_format(x)
 
-    value, index = REFERENCE.group_max(x)
+    value, index = REFERENCE.pool.group_max(x)
     with poisoned():
-        found_value, found_index = backend.group_max(x)
+        found_value, found_index = backend.pool.group_max(x)
     assert found_value.dtype == dtype and found_index.dtype == torch.uint8
-    assert found_value.is_contiguous(memory_format=plane_format)
-    assert found_index.is_contiguous(memory_format=plane_format)
+    assert found_value.is_contiguous(memory_format=planes)
+    assert found_index.is_contiguous(memory_format=planes)
     assert same(found_value, value) and torch.equal(found_index, index)
 
     grad = torch.randn(value.shape).to(device, dtype)
     with poisoned():
-        scattered = backend.group_max_scatter(grad, found_index, shape[2])
-        gathered = backend.group_max_gather(x, found_index)
-    assert torch.equal(scattered, REFERENCE.group_max_scatter(grad, index, shape[2]))
+        scattered = backend.pool.group_max_scatter(grad, found_index, shape[2])
+        gathered = backend.pool.group_max_gather(x, found_index)
+    assert torch.equal(scattered, REFERENCE.pool.group_max_scatter(grad, index, shape[2]))
     if shape[3] * shape[4] > 1:  # a plane of one pixel has both formats
         assert map_format(scattered) == map_format(x)
     assert same(gathered, value)
@@ -183,8 +182,9 @@ def check_pool(backend, device, dtype, shape, memory_format):
 def check_filters(backend, device, dtype, group, in_slots, k):
     weight = torch.randn(5, 3, in_slots, k, k).to(device, dtype)
     with poisoned():
-        stack = backend.expand_filters(weight, group)
-        reduced = backend.reduce_filters(stack, group, in_slots)
-    expected = REFERENCE.expand_filters(weight, group)
+        stack = backend.filters.expand_filters(weight, group)
+        reduced = backend.filters.reduce_filters(stack, group, in_slots)
+    expected = REFERENCE.filters.expand_filters(weight, group)
     assert torch.equal(stack, expected)
-    assert_close(reduced, REFERENCE.reduce_filters(expected.double(), group, in_slots), TOLERANCES[dtype], "adjoint")
+    exact = REFERENCE.filters.reduce_filters(expected.double(), group, in_slots)
+    assert_close(reduced, exact, TOLERANCES[dtype], "adjoint")

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 
 import gcnn_kernels as gk
-from gcnn_kernels.backends import BACKENDS, cpu_cost, fourier
+from gcnn_kernels.backends import BACKENDS
+from gcnn_kernels.backends.cpu import correlations, cost
 from gcnn_kernels.groups import point_group
 
-if reason := BACKENDS["cpu"].missing():
+if reason := BACKENDS["cpu"].unavailable():
     pytest.skip(f"the cpu backend is missing: {reason}", allow_module_level=True)
 
 ORDERS = {"p4": 4, "p4m": 8, "c2": 2, "d1": 2, "d2": 4}
@@ -45,8 +46,8 @@ def force_form(monkeypatch):
                 return ("lift", True) if spread else ("stack", False)
             return "gather", spread
 
-        monkeypatch.setattr(cpu_cost, "conv_form", conv_form)
-        monkeypatch.setattr(cpu_cost, "weight_grad_form", weight_grad_form)
+        monkeypatch.setattr(cost, "conv_form", conv_form)
+        monkeypatch.setattr(cost, "weight_grad_form", weight_grad_form)
 
     return force
 
@@ -120,13 +121,13 @@ def test_random_problems_in_both_forms(lifting, dtype, spread, force_form):
 @pytest.fixture
 def force_taps(monkeypatch):
     """Makes the cost model choose the symmetry of the taps for every lifting convolution that has it."""
-    chosen = cpu_cost.conv_form
+    chosen = cost.conv_form
 
     def conv_form(problem, backward):
         has_taps = problem.in_slots == 1 and (problem.group.rotations == 4 or problem.kernel == 1)
         return ("taps", False) if has_taps and not backward else chosen(problem, backward)
 
-    monkeypatch.setattr(cpu_cost, "conv_form", conv_form)
+    monkeypatch.setattr(cost, "conv_form", conv_form)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -144,7 +145,7 @@ def test_lifting_by_the_symmetry_of_the_taps(dtype, force_taps, monkeypatch):
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
 def test_tap_transform_is_a_direct_sum_of_irreps(group, k):
     point = point_group(group)
-    tables = fourier.tap_transform(point, k, torch.float64)
+    tables = correlations.tap_transform(point, k, torch.float64)
     basis = tables.basis
     gram = basis @ basis.T
     assert torch.equal(gram, gram.diag().diag())

@@ -21,17 +21,17 @@ def old_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (6, 1))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "GTX 1080")
     monkeypatch.setattr(torch.ops, "gcnn_cuda", SimpleNamespace(runs_on=lambda index: False), raising=False)
-    cuda._refuses_device.cache_clear()
+    cuda._unsupported_device.cache_clear()
     yield
-    cuda._refuses_device.cache_clear()
+    cuda._unsupported_device.cache_clear()
 
 
 def test_reasons_for_a_tensor(old_gpu):
-    assert CUDA.missing() is None
-    assert CUDA.refuses_tensor(torch.device("cpu"), torch.float32) == "it runs on CUDA devices, not on cpu"
+    assert CUDA.unavailable() is None
+    assert CUDA.unsupported(torch.device("cpu"), torch.float32) == "it runs on CUDA devices, not on cpu"
     device = torch.device("cuda", 0)
-    assert "not torch.float8_e5m2" in CUDA.refuses_tensor(device, torch.float8_e5m2)
-    assert CUDA.refuses_tensor(device, torch.float32) == (
+    assert "not torch.float8_e5m2" in CUDA.unsupported(device, torch.float8_e5m2)
+    assert CUDA.unsupported(device, torch.float32) == (
         "it was compiled without code for GTX 1080, compute capability 6.1 "
         "(run `TORCH_CUDA_ARCH_LIST=6.1 pip install .`)"
     )
@@ -48,4 +48,4 @@ def test_without_a_gpu_or_a_binary(monkeypatch):
         gk.group_conv2d(torch.zeros(1, 2, 4, 5, 5), torch.zeros(3, 2, 4, 3, 3), backend="cuda")
     monkeypatch.setattr(cuda.binaries, "load", lambda name: (None, None))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert CUDA.missing() == "torch.cuda.is_available() is False"
+    assert CUDA.unavailable() == "torch.cuda.is_available() is False"

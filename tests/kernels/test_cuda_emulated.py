@@ -22,7 +22,9 @@ from kernel_cases import (
 )  # fmt: skip
 from torch.utils import cpp_extension
 
-from gcnn_kernels.backends.cuda import CudaBackend
+from gcnn_kernels.backends.base import Backend
+from gcnn_kernels.backends.compiled import CompiledFilters, CompiledPool
+from gcnn_kernels.backends.cuda.norm import CudaNorm
 from gcnn_kernels.groups import point_group
 
 TESTS = Path(__file__).resolve().parent
@@ -30,10 +32,6 @@ CSRC = TESTS.parents[1] / "csrc"
 COMPILER = shutil.which("c++")
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (c++) was found")
-
-
-class EmulatedCuda(CudaBackend):
-    kernels = torch.ops.gcnn_emulated
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +62,15 @@ def backend(tmp_path_factory):
     done = subprocess.run([*command, "-o", str(folder / "emulated.so")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     torch.ops.load_library(str(folder / "emulated.so"))
-    return EmulatedCuda()
+    operators = torch.ops.gcnn_emulated
+    return Backend(
+        "emulated",
+        unavailable=lambda: None,
+        unsupported=lambda device, dtype: None,
+        filters=CompiledFilters(operators),
+        norm=CudaNorm(operators),
+        pool=CompiledPool(operators),
+    )
 
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
@@ -107,5 +113,5 @@ def test_filters(backend, name, k):
 
 def test_repeated_runs_agree_to_the_bit(backend):
     x = torch.randn(3, 7, 8, 9, 10)
-    first, second = backend.norm_stats(x), backend.norm_stats(x)
+    first, second = backend.norm.norm_stats(x), backend.norm.norm_stats(x)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

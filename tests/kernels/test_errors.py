@@ -1,10 +1,13 @@
 """Bad input is refused before any kernel starts, and the message says what was expected and what came."""
 # ruff: noqa: E501 - one case a line
 
+import re
+
 import pytest
 import torch
 
 import gcnn_kernels as gk
+from gcnn_kernels.ops.library import OPS
 
 IMAGE, LIFT = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
 MAPS, WEIGHT = torch.randn(2, 3, 4, 8, 8), torch.randn(4, 3, 4, 3, 3)
@@ -63,6 +66,16 @@ def test_an_explicit_backend_says_why_it_cannot_serve():
             gk.lift_conv2d(IMAGE, LIFT, backend="cuda")
         with pytest.raises(RuntimeError, match="backend 'triton' cannot run pool"):
             gk.group_max_pool(MAPS, backend="triton")
+
+
+def test_a_gradient_of_another_shape_than_the_output_is_refused():
+    geometry = ("p4", (1, 1), (0, 0), (1, 1), "auto", "auto")
+    for grad in (torch.randn(2, 4, 4, 7, 6), torch.randn(2, 4, 3, 6, 6)):
+        message = re.escape(f"grad: expected (2, 4, 4, 6, 6), got {tuple(grad.shape)}")
+        with pytest.raises(ValueError, match=message):
+            OPS.conv_input_grad(grad, WEIGHT, (8, 8), *geometry)
+        with pytest.raises(ValueError, match=message):
+            OPS.conv_weight_grad(grad, MAPS, 3, *geometry)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import gcnn_kernels as gk
-from gcnn_kernels.backends.fourier import tap_transform
+from gcnn_kernels.backends.cpu.correlations import tap_transform
 
 GROUPS = ("p4", "p4m")
 

@@ -35,7 +35,7 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 @pytest.fixture(params=["cuda", "triton"])
 def name(request):
-    reason = BACKENDS[request.param].missing()
+    reason = BACKENDS[request.param].unavailable()
     if reason:
         pytest.skip(f"backend {request.param}: {reason}")
     return request.param
@@ -46,7 +46,7 @@ def serve(name):
     """The backend, if it serves an operation on a map of some dtype; else the test is skipped with its reason."""
 
     def serve(op, dtype=torch.float32):
-        reason = BACKENDS[name].refuses(op, torch.empty(1, 1, 4, 1, 1, dtype=dtype, device="cuda"))
+        reason = BACKENDS[name].unsupported(torch.device("cuda", torch.cuda.current_device()), dtype)
         if reason:
             pytest.skip(f"backend {name}: {reason}")
         return BACKENDS[name]
@@ -82,8 +82,8 @@ def test_norm_is_reproducible(serve, memory_format):
     x, grad = (random_map((16, 45, 8, 32, 32), torch.float32, "cuda", memory_format) for _ in range(2))
 
     def run():
-        mean, var = kernels.norm_stats(x)
-        return mean, var, *kernels.norm_backward_sums(grad, x, mean, var.rsqrt(), None, None, 0.0)
+        mean, var = kernels.norm.norm_stats(x)
+        return mean, var, *kernels.norm.norm_backward_sums(grad, x, mean, var.rsqrt(), None, None, 0.0)
 
     first = run()
     for _ in range(5):
@@ -242,11 +242,11 @@ def test_maps_of_more_than_2_to_31_elements(serve):
     assert value[-1, :, -1, -1].eq(3).all() and index[-1, :, -1, -1].eq(5).all() and value.count_nonzero() == 64
     del value, index
     kernels, ones = serve("norm", torch.bfloat16), torch.ones(64, device="cuda")
-    mean, _ = kernels.norm_stats(x)
+    mean, _ = kernels.norm.norm_stats(x)
     torch.testing.assert_close(mean, torch.full_like(mean, 3 / (33 * 8 * 360 * 360)), rtol=1e-5, atol=0)
-    sums, _ = kernels.norm_backward_sums(x, x, 0 * ones, ones, None, None, 1.0)
+    sums, _ = kernels.norm.norm_backward_sums(x, x, 0 * ones, ones, None, None, 1.0)
     assert sums[-1].eq(3).all() and not sums[:-1].any()
-    y = kernels.norm_apply(x, -ones, ones, None, None, 1.0)
+    y = kernels.norm.norm_apply(x, -ones, ones, None, None, 1.0)
     assert y[-1, :, 5, -1, -1].eq(4).all() and y[-1, :, :, 0, 0].eq(1).all()
 
 

@@ -25,7 +25,7 @@ LAYERS = [
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(BACKENDS["triton"].missing() is not None, reason=str(BACKENDS["triton"].missing())),
+    pytest.mark.skipif(BACKENDS["triton"].unavailable() is not None, reason=str(BACKENDS["triton"].unavailable())),
 ]
 
 

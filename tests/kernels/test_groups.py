@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gcnn_kernels import point_group
+from gcnn_kernels.groups import PointGroup, point_group
 
 GROUPS = ["p1", "p4", "p4m", "c2", "c3", "c8", "c16", "d1", "d2", "d3", "d8"]
 
@@ -67,6 +67,13 @@ def test_names():
     assert point_group("c1").name == "p1"
     assert [point_group(n).order for n in GROUPS] == [1, 4, 8, 2, 3, 8, 16, 2, 4, 6, 16]
     assert [n for n in GROUPS if not point_group(n).on_grid] == ["c3", "c8", "c16", "d3", "d8"]
+
+
+def test_a_group_stands_for_itself():
+    assert point_group(point_group("p4")) is point_group("p4")
+    assert point_group(PointGroup("p4", 4, False)) is point_group("p4")
+    with pytest.raises(ValueError, match=r"group must be one made by point_group, got PointGroup\(name='p4'"):
+        point_group(PointGroup("p4", 4, True))
 
 
 @pytest.mark.parametrize("name", ["p5m", "", "so2", "c0", "4"])

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_compiled_kernels_are_in_use():
     """Also from a checkout, whose folder hides the installed package."""
-    assert BACKENDS["cpu"].missing() is None
+    assert BACKENDS["cpu"].unavailable() is None
 
 
 def test_info_names_versions_backends_and_reasons():

@@ -10,7 +10,8 @@ import gcnn_kernels as gk
 from gcnn_kernels.backends import BACKENDS
 from gcnn_kernels.ops.library import OPS
 
-ON_CPU = [name for name, b in BACKENDS.items() if b.missing() is None and b.refuses("pool", torch.empty(1)) is None]
+CPU = torch.device("cpu")
+ON_CPU = [name for name, b in BACKENDS.items() if not (b.unavailable() or b.unsupported(CPU, torch.float32))]
 COMPILED = [name for name in ON_CPU if name != "reference"]
 
 

@@ -13,8 +13,8 @@ import torch
 
 import gcnn_kernels as gk
 from gcnn_kernels import tune
+from gcnn_kernels.backends import ConvProblem
 from gcnn_kernels.backends import triton as backend
-from gcnn_kernels.backends.base import ConvProblem
 
 
 def test_importing_the_package_does_not_import_triton():
@@ -27,23 +27,23 @@ def test_reasons_for_a_missing_or_old_triton(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", not_installed)
-    assert backend._missing.__wrapped__() == "the package triton is not installed"
+    assert backend.unavailable.__wrapped__() == "the package triton is not installed"
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.5.1")
-    assert backend._missing.__wrapped__() == "it needs triton 3.6 or newer, installed is 3.5.1"
+    assert backend.unavailable.__wrapped__() == "it needs triton 3.6 or newer, installed is 3.5.1"
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.10.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert backend._missing.__wrapped__() == "no NVIDIA GPU is usable here: torch.cuda.is_available() is False"
+    assert backend.unavailable.__wrapped__() == "no NVIDIA GPU is usable here: torch.cuda.is_available() is False"
 
 
 def test_an_explicit_request_says_why_it_cannot_be_served(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.5.1")
-    monkeypatch.setattr(backend, "_missing", backend._missing.__wrapped__)
+    monkeypatch.setattr(backend.BACKEND, "unavailable", backend.unavailable.__wrapped__)
     with pytest.raises(RuntimeError, match=r"'triton' cannot run conv .*it needs triton 3.6 or newer"):
         gk.group_conv2d(torch.zeros(1, 2, 4, 5, 5), torch.zeros(3, 2, 4, 3, 3), backend="triton")
 
 
 def test_reasons_for_a_tensor(monkeypatch):
-    reason = backend._refuses_tensor.__wrapped__
+    reason = backend.unsupported.__wrapped__
     assert reason(torch.device("cpu"), torch.float32) == "it runs on NVIDIA GPUs, not on cpu"
     device = torch.device("cuda", 0)
     assert "not torch.float8_e5m2" in reason(device, torch.float8_e5m2)
@@ -53,15 +53,15 @@ def test_reasons_for_a_tensor(monkeypatch):
     assert reason(device, torch.float32) is None
 
 
-def test_more_numbers_than_int32_counts_are_refused(monkeypatch):
-    monkeypatch.setattr(backend, "_refuses_tensor", lambda device, dtype: None)
+def test_more_numbers_than_int32_counts_are_refused():
+    pytest.importorskip("triton")
     served, many_pixels, large_sample = (
         problem(channels=(c, c), size=n) for c, n in ((1, 8000), (1, 8192), (64, 2048))
     )
-    refuses = backend.TritonBackend().refuses_conv
-    assert refuses(served, "direct") is None
+    unsupported = backend.BACKEND.conv.unsupported
+    assert unsupported(served, "direct") is None
     for refused in (many_pixels, large_sample):
-        assert refuses(refused, "direct").endswith("in int32, here are 2147483648")
+        assert unsupported(refused, "direct").endswith("in int32, here are 2147483648")
 
 
 def test_an_error_for_want_of_memory_says_what_was_asked_for(monkeypatch):
@@ -79,7 +79,6 @@ def test_an_error_for_want_of_memory_says_what_was_asked_for(monkeypatch):
 
 @pytest.fixture
 def cost(monkeypatch, tmp_path):
-    pytest.importorskip("triton")
     from gcnn_kernels.backends.triton import cost
 
     monkeypatch.setenv("GCNN_TUNE_DIR", str(tmp_path))
@@ -95,10 +94,9 @@ def cost(monkeypatch, tmp_path):
 def problem(op="conv", group="p4m", channels=(64, 64), lifting=False, size=32, dtype=torch.bfloat16):
     point = gk.point_group(group)
     slots = 1 if lifting else point.order
-    plane = (size, size)
-    return ConvProblem(
-        op, point, 32, *channels, slots, 3, plane, plane, (1, 1), (1, 1), (1, 1), dtype, torch.device("meta")
-    )
+    x_shape, weight_shape = (32, channels[0], slots, size, size), (channels[1], channels[0], slots, 3, 3)
+    device = torch.device("meta")
+    return ConvProblem.of(op, x_shape, weight_shape, group=point, padding=(1, 1), dtype=dtype, device=device)
 
 
 @pytest.mark.parametrize("op", ["conv", "conv_input_grad", "conv_weight_grad"])

@@ -20,7 +20,7 @@ import gcnn_kernels as gk
 from benches import layers
 from benches.cases import conv_cases
 from benches.gpu_suite import at_paper_batch
-from gcnn_kernels.backends.base import ConvProblem
+from gcnn_kernels.backends import ConvProblem
 
 triton = pytest.importorskip("triton")
 
@@ -111,15 +111,15 @@ def faults(program, result, architecture):
 
 def problem(op, group, in_channels, out_channels, dtype, lifting=False, k=3, batch=32, size=32):
     point = gk.point_group(group)
-    return ConvProblem(
-        op, point, batch, in_channels, out_channels, 1 if lifting else point.order, k, (size, size), (size, size),
-        (1, 1), (k // 2, k // 2), (1, 1), dtype, torch.device("meta"),
+    slots = 1 if lifting else point.order
+    return ConvProblem.of(
+        op, (batch, in_channels, slots, size, size), (out_channels, in_channels, slots, k, k),
+        group=point, padding=(k // 2, k // 2), dtype=dtype, device=torch.device("meta"),
     )  # fmt: skip
 
 
 def run_conv(layer, algorithm):
     kernels = {"direct": direct, "fourier": fourier}[algorithm]
-    tile = cost.choose_tile(layer, algorithm)
 
     def empty(shape):
         last = torch.channels_last_3d if shape in (layer.in_shape, layer.out_shape) else torch.contiguous_format
@@ -127,11 +127,11 @@ def run_conv(layer, algorithm):
 
     x, weight, y = empty(layer.in_shape), empty(layer.weight_shape), empty(layer.out_shape)
     if layer.op == "conv":
-        kernels.conv(layer, tile, x, weight, torch.empty(layer.out_channels, dtype=layer.dtype, device="meta"))
+        kernels.conv(layer, x, weight, torch.empty(layer.out_channels, dtype=layer.dtype, device="meta"))
     elif layer.op == "conv_input_grad":
-        kernels.conv_input_grad(layer, tile, y, weight)
+        kernels.conv_input_grad(layer, y, weight)
     else:
-        kernels.conv_weight_grad(layer, tile, y, x)
+        kernels.conv_weight_grad(layer, y, x)
 
 
 def largest(layers_and_algorithms):

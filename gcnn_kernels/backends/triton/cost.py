@@ -17,10 +17,9 @@ from pathlib import Path
 
 import torch
 
-from . import fourier
-from .launch import dot_precision
+from ..base import ALGORITHMS
+from .arithmetic import dot_precision
 
-ALGORITHMS = ("direct", "fourier", "expand")
 _TABLES = Path(__file__).parent / "tables"
 VECTOR = 16  # numbers; Triton knows of a stride's divisibility by 16 only
 _NEAR = math.log(2)  # a measured layer speaks for layers within a factor of two in every size
@@ -98,7 +97,16 @@ def _choose_algorithm(problem, kind):
 
 
 def candidates(problem) -> list[str]:
-    return [a for a in ALGORITHMS if a != "fourier" or fourier.refuses(problem) is None]
+    return [a for a in ALGORITHMS if a != "fourier" or unsupported_fourier(problem) is None]
+
+
+def unsupported_fourier(problem) -> str | None:
+    """Why the Fourier algorithm cannot serve a problem, or None."""
+    if problem.group.rotations != 4:
+        return f"the algorithm 'fourier' serves p4 and p4m, not {problem.group.name}"
+    if problem.in_slots == 1:
+        return "the algorithm 'fourier' serves group convolutions, not lifting convolutions"
+    return None
 
 
 def _measured(problem, kind) -> dict[str, float] | None:

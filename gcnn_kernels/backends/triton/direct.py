@@ -15,18 +15,11 @@ import triton
 import triton.language as tl
 
 from ..base import accumulator
-from ..tables import filter_sources, filter_targets
+from ..filter_indices import filter_sources, filter_targets
+from .arithmetic import dot_precision
+from .cost import choose_tile
 from .index import pixel, read_position
-from .launch import (
-    DTYPES,
-    dot_dtype,
-    dot_precision,
-    empty,
-    empty_map,
-    launch,
-    split_sum,
-    wide,
-)
+from .launch import DTYPES, dot_dtype, empty, empty_map, launch, split_sum, wide
 
 NARROW = 16  # channels below which several entries of the filter share one step of the sum
 
@@ -34,9 +27,9 @@ NARROW = 16  # channels below which several entries of the filter share one step
 @triton.jit
 def conv_kernel(
     x, weight, table, bias, y,
-    x_b, x_c, x_s, x_h, x_w, y_b, y_c, y_s, y_h, y_w,
+    stride_xb, stride_xc, stride_xs, stride_xh, stride_xw, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
     pixels, height, width, x_height, x_width,
-    channels, x_channels, weight_entry, weight_row,
+    channels, x_channels, stride_entry, stride_row,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
     K: tl.constexpr, SLOTS: tl.constexpr, X_SLOTS: tl.constexpr, ADJOINT: tl.constexpr, FLAT: tl.constexpr,
     BIAS: tl.constexpr, WIDE: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
@@ -58,7 +51,7 @@ def conv_kernel(
     channel = (tile_n % channel_tiles) * BLOCK_C + n % BLOCK_C
     slot = (tile_n // channel_tiles) * BLOCK_S + n // BLOCK_C
     channel_in = channel < channels
-    weight_in = channel < weight_row  # the packed rows are padded: a mask that is constant over whole vectors
+    weight_in = channel < stride_row  # the packed rows are padded: a mask that is constant over whole vectors
     m = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     m_in = m < pixels
     b, i, j = pixel(m, height, width, WIDE)
@@ -90,21 +83,27 @@ def conv_kernel(
         column, column_in = read_position(j, tap % K * dilation_w, stride_w, padding_w, x_width, ADJOINT)
         if WIDE:
             row = row.to(tl.int64)
-        x_at = b[:, None] * x_b + (entry // TAPS) * x_s + row * x_h + column * x_w + c[None, :] * x_c
+        x_at = (
+            b[:, None] * stride_xb
+            + (entry // TAPS) * stride_xs
+            + row * stride_xh
+            + column * stride_xw
+            + c[None, :] * stride_xc
+        )
         xs = tl.load(x + x_at, mask=row_in & column_in & m_in[:, None] & k_in[None, :], other=0.0)
         source = tl.load(table + place)
-        w_at = source * weight_entry + c[:, None] * weight_row + channel[None, :]
+        w_at = source * stride_entry + c[:, None] * stride_row + channel[None, :]
         ws = tl.load(weight + w_at, mask=k_in[:, None] & weight_in[None, :], other=0.0)
         total = tl.dot(xs.to(DOT), ws.to(DOT), total, input_precision=PRECISION, out_dtype=SUM)
 
-    y_at = (b[:, None] * y_b + i * y_h + j * y_w) + (slot * y_s + channel * y_c)[None, :]
+    y_at = (b[:, None] * stride_yb + i * stride_yh + j * stride_yw) + (slot * stride_ys + channel * stride_yc)[None, :]
     tl.store(y + y_at, total.to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
 
 
 @triton.jit
 def weight_grad_kernel(
     grad, x, table, partial,
-    grad_b, grad_c, grad_s, grad_h, grad_w, x_b, x_c, x_s, x_h, x_w,
+    stride_gb, stride_gc, stride_gs, stride_gh, stride_gw, stride_xb, stride_xc, stride_xs, stride_xh, stride_xw,
     pixels, height, width, x_height, x_width, channels, x_channels,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, steps_per_split,
     K: tl.constexpr, ORDER: tl.constexpr, X_SLOTS: tl.constexpr,
@@ -140,7 +139,7 @@ def weight_grad_kernel(
         p = step // ORDER * BLOCK_K + tl.arange(0, BLOCK_K)
         p_in = p < pixels
         b, i, j = pixel(p, height, width, WIDE)
-        grad_at = (b * grad_b + slot * grad_s + i * grad_h + j * grad_w)[None, :] + m[:, None] * grad_c
+        grad_at = (b * stride_gb + slot * stride_gs + i * stride_gh + j * stride_gw)[None, :] + m[:, None] * stride_gc
         gs = tl.load(grad + grad_at, mask=m_in[:, None] & p_in[None, :], other=0.0)
         place = tl.load(table + slot * ENTRIES + entry)[None, :]
         tap = place % TAPS
@@ -148,7 +147,13 @@ def weight_grad_kernel(
         column, column_in = read_position(j[:, None], tap % K * dilation_w, stride_w, padding_w, x_width, False)
         if WIDE:
             row = row.to(tl.int64)
-        x_at = b[:, None] * x_b + place // TAPS * x_s + row * x_h + column * x_w + c[None, :] * x_c
+        x_at = (
+            b[:, None] * stride_xb
+            + place // TAPS * stride_xs
+            + row * stride_xh
+            + column * stride_xw
+            + c[None, :] * stride_xc
+        )
         xs = tl.load(x + x_at, mask=row_in & column_in & p_in[:, None] & n_in[None, :], other=0.0)
         total = tl.dot(gs.to(DOT), xs.to(DOT), total, input_precision=PRECISION, out_dtype=SUM)
 
@@ -196,25 +201,15 @@ def packed_weight(weight, adjoint):
     return packed
 
 
-def conv(problem, tile, x, weight, bias):
-    y = empty_map("the convolution's output", problem.out_shape, x)
-    _conv(problem, tile, x, packed_weight(weight, False), bias, y)
-    return y
-
-
-def conv_input_grad(problem, tile, grad, weight):
-    gx = empty_map("the convolution's input gradient", problem.in_shape, grad)
-    _conv(problem, tile, grad, packed_weight(weight, True), None, gx)
-    return gx
-
-
-def _conv(problem, tile, x, packed, bias, y):
-    """y from the map x read: the operator ``problem.op`` is "conv" or "conv_input_grad"."""
-    adjoint = problem.op == "conv_input_grad"
+def conv(problem, x, weight, bias=None):
+    """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
+    y = empty_map("the convolution's input gradient" if problem.adjoint else "the convolution's output",
+                  problem.computed_shape, x)  # fmt: skip
+    tile, packed = choose_tile(problem, "direct"), packed_weight(weight, problem.adjoint)
     batch, channels, slots, height, width = y.shape
     pixels = batch * height * width
     if pixels == 0:
-        return
+        return y
     table = _table(problem.group, problem.in_slots, problem.kernel, x.device, problem.op)
     block_s = min(tile.slots, slots)
     grid = (triton.cdiv(pixels, tile.rows) * triton.cdiv(channels, tile.columns) * (slots // block_s),)
@@ -225,15 +220,20 @@ def _conv(problem, tile, x, packed, bias, y):
         pixels, height, width, x.shape[3], x.shape[4],
         channels, x.shape[1], packed.stride(0), packed.stride(1),
         *problem.stride, *problem.padding, *problem.dilation,
-        K=problem.kernel, SLOTS=slots, X_SLOTS=x.shape[2], ADJOINT=adjoint, FLAT=x.shape[1] < NARROW,
+        K=problem.kernel, SLOTS=slots, X_SLOTS=x.shape[2], ADJOINT=problem.adjoint, FLAT=x.shape[1] < NARROW,
         BIAS=bias is not None, WIDE=wide(x, y), DOT=dot_dtype(x.dtype), SUM=DTYPES[accumulator(x.dtype)],
         PRECISION=dot_precision(x.dtype),
         BLOCK_M=tile.rows, BLOCK_C=tile.columns, BLOCK_S=block_s, BLOCK_K=tile.depth,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
+    return y
 
 
-def conv_weight_grad(problem, tile, grad, x):
+conv_input_grad = conv
+
+
+def conv_weight_grad(problem, grad, x):
+    tile = choose_tile(problem, "direct")
     batch, channels, order, height, width = grad.shape
     x_channels, x_slots = x.shape[1:3]
     k, entries = problem.kernel, x_slots * problem.kernel**2

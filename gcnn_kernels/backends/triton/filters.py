@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from ..base import accumulator
-from ..tables import filter_sources, filter_targets
+from ..filter_indices import filter_sources, filter_targets
 from .launch import DTYPES, empty, launch
 
 BLOCK = 512

@@ -22,17 +22,10 @@ import triton
 import triton.language as tl
 
 from ..base import accumulator
+from .arithmetic import dot_precision
+from .cost import choose_tile
 from .index import moved_tap, pixel, read_position
-from .launch import DTYPES, dot_dtype, dot_precision, empty, empty_map, launch, split_sum, wide
-
-
-def refuses(problem) -> str | None:
-    """Why this algorithm cannot serve a problem, or None."""
-    if problem.group.rotations != 4:
-        return f"the algorithm 'fourier' serves p4 and p4m, not {problem.group.name}"
-    if problem.in_slots == 1:
-        return "the algorithm 'fourier' serves group convolutions, not lifting convolutions"
-    return None
+from .launch import DTYPES, dot_dtype, empty, empty_map, launch, split_sum, wide
 
 
 # --- transforms ------------------------------------------------------------------------------------------------
@@ -142,31 +135,31 @@ def _zeros(ORDER: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUM: 
 # --- reads -----------------------------------------------------------------------------------------------------
 @triton.jit
 def _read_moved(
-    x, at, i, j, tap, inside, steps, sizes, stride, padding, dilation,
+    x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation,
     ELEMENT: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Z(ELEMENT): the slot of a group element, read through the tap to which the element moves the tap.
 
-    ``steps`` are x's strides over (slot, row, column), the other tuples (row, column) pairs.
+    ``strides`` are x's over (slot, row, column), the other tuples (row, column) pairs.
     """
     tap_row, tap_column = moved_tap(tap // K, tap % K, ELEMENT, K)
     row, row_in = read_position(i, tap_row * dilation[0], stride[0], padding[0], sizes[0], ADJOINT)
     column, column_in = read_position(j, tap_column * dilation[1], stride[1], padding[1], sizes[1], ADJOINT)
     if WIDE:
         row = row.to(tl.int64)
-    at = at + (ELEMENT * steps[0] + row * steps[1] + column * steps[2])
+    at = at + (ELEMENT * strides[0] + row * strides[1] + column * strides[2])
     return tl.load(x + at, mask=inside & row_in & column_in, other=0.0)
 
 
 @triton.jit
 def _read_orbit(
-    x, at, i, j, tap, inside, steps, sizes, stride, padding, dilation,
+    x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation,
     ORDER: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, WIDE: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """F Z: all slots of x at the pixels (i, j), each read through its own image of the tap, transformed."""
     z = ()
     for e in tl.static_range(ORDER):
-        value = _read_moved(x, at, i, j, tap, inside, steps, sizes, stride, padding, dilation, e, K, ADJOINT, WIDE)
+        value = _read_moved(x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation, e, K, ADJOINT, WIDE)
         z = z + (value.to(SUM),)
     return transform(z, ORDER)
 
@@ -174,19 +167,19 @@ def _read_orbit(
 # --- kernels ---------------------------------------------------------------------------------------------------
 @triton.jit
 def transform_weight_kernel(
-    weight, out, step, x_step, channels, x_channels, row_size,
+    weight, out, stride_yc, stride_xc, channels, x_channels, row_size,
     ORDER: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, SUM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The coefficients ``out[tap, e, c of x, c of y]`` by which the products multiply: of W, transposed or not.
 
-    ``step`` and ``x_step`` are the filters' strides over the channels of y and of x.
+    ``stride_yc`` and ``stride_xc`` are the filters' strides over the channels of y and of x.
     """
     TAPS: tl.constexpr = K * K
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tap = tl.program_id(1)
     channel, c = at % row_size, at // row_size
     inside = (channel < channels) & (c < x_channels)
-    start = channel.to(tl.int64) * step + c.to(tl.int64) * x_step
+    start = channel.to(tl.int64) * stride_yc + c.to(tl.int64) * stride_xc
     f = ()
     for u in tl.static_range(ORDER):
         if ADJOINT:
@@ -210,7 +203,7 @@ def transform_weight_kernel(
 @triton.jit
 def conv_kernel(
     x, coefficients, bias, y,
-    x_b, x_c, x_s, x_h, x_w, y_b, y_c, y_s, y_h, y_w,
+    stride_xb, stride_xc, stride_xs, stride_xh, stride_xw, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
     pixels, height, width, x_height, x_width, channels, x_channels, row_size,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
     K: tl.constexpr, ORDER: tl.constexpr, ADJOINT: tl.constexpr, BIAS: tl.constexpr, WIDE: tl.constexpr,
@@ -235,8 +228,8 @@ def conv_kernel(
         c = step // TAPS * BLOCK_K + tl.arange(0, BLOCK_K)
         c_in = c < x_channels
         z = _read_orbit(
-            x, b[:, None] * x_b + c[None, :] * x_c, i, j, tap, m_in[:, None] & c_in[None, :],
-            (x_s, x_h, x_w), (x_height, x_width),
+            x, b[:, None] * stride_xb + c[None, :] * stride_xc, i, j, tap, m_in[:, None] & c_in[None, :],
+            (stride_xs, stride_xh, stride_xw), (x_height, x_width),
             (stride_h, stride_w), (padding_h, padding_w), (dilation_h, dilation_w),
             ORDER, K, ADJOINT, WIDE, SUM,
         )  # fmt: skip
@@ -247,15 +240,15 @@ def conv_kernel(
         total = _add_product(total, z, v, ORDER, DOT, PRECISION)
 
     result = adjoint_transform(total, ORDER)
-    at = (b[:, None] * y_b + i * y_h + j * y_w) + (channel * y_c)[None, :]
+    at = (b[:, None] * stride_yb + i * stride_yh + j * stride_yw) + (channel * stride_yc)[None, :]
     for s in tl.static_range(ORDER):
-        tl.store(y + at + s * y_s, result[s].to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
+        tl.store(y + at + s * stride_ys, result[s].to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
 
 
 @triton.jit
 def weight_grad_kernel(
     grad, x, partial,
-    grad_b, grad_c, grad_s, grad_h, grad_w, x_b, x_c, x_s, x_h, x_w,
+    stride_gb, stride_gc, stride_gs, stride_gh, stride_gw, stride_xb, stride_xc, stride_xs, stride_xh, stride_xw,
     pixels, height, width, x_height, x_width, channels, x_channels,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, steps_per_split,
     K: tl.constexpr, ORDER: tl.constexpr, WIDE: tl.constexpr,
@@ -280,11 +273,12 @@ def weight_grad_kernel(
         b, i, j = pixel(p, height, width, WIDE)
         g = ()
         for h in tl.static_range(ORDER):
-            at = (b * grad_b + h * grad_s + i * grad_h + j * grad_w)[None, :] + m[:, None] * grad_c
+            at = (b * stride_gb + h * stride_gs + i * stride_gh + j * stride_gw)[None, :] + m[:, None] * stride_gc
             g = g + (tl.load(grad + at, mask=m_in[:, None] & p_in[None, :], other=0.0).to(SUM),)
         z = _read_orbit(
-            x, b[:, None] * x_b + c[None, :] * x_c, i[:, None], j[:, None], tap, p_in[:, None] & c_in[None, :],
-            (x_s, x_h, x_w), (x_height, x_width),
+            x, b[:, None] * stride_xb + c[None, :] * stride_xc, i[:, None], j[:, None], tap,
+            p_in[:, None] & c_in[None, :],
+            (stride_xs, stride_xh, stride_xw), (x_height, x_width),
             (stride_h, stride_w), (padding_h, padding_w), (dilation_h, dilation_w),
             ORDER, K, False, WIDE, SUM,
         )  # fmt: skip
@@ -319,35 +313,25 @@ def sum_splits_kernel(partial, weight_grad, pairs, splits, K: tl.constexpr, ORDE
 
 
 # --- launches --------------------------------------------------------------------------------------------------
-def conv(problem, tile, x, weight, bias):
-    y = empty_map("the convolution's output", problem.out_shape, x)
-    _conv(problem, tile, x, weight, bias, y)
-    return y
-
-
-def conv_input_grad(problem, tile, grad, weight):
-    gx = empty_map("the convolution's input gradient", problem.in_shape, grad)
-    _conv(problem, tile, grad, weight, None, gx)
-    return gx
-
-
-def _conv(problem, tile, x, weight, bias, y):
-    """y from the map x read: the operator ``problem.op`` is "conv" or "conv_input_grad"."""
-    adjoint = problem.op == "conv_input_grad"
+def conv(problem, x, weight, bias=None):
+    """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
+    y = empty_map("the convolution's input gradient" if problem.adjoint else "the convolution's output",
+                  problem.computed_shape, x)  # fmt: skip
+    tile = choose_tile(problem, "fourier")
     batch, channels, order, height, width = y.shape
     x_channels, k = x.shape[1], problem.kernel
     pixels = batch * height * width
     if pixels == 0:
-        return
+        return y
     weight = weight.contiguous()
     row_size = triton.cdiv(channels, 16) * 16  # whole vectors for any number of channels
     coefficients = empty("the filters' coefficients", (k * k, order, x_channels, row_size), x.dtype, x.device)
-    steps = (weight.stride(1), weight.stride(0)) if adjoint else (weight.stride(0), weight.stride(1))
+    strides = (weight.stride(1), weight.stride(0)) if problem.adjoint else (weight.stride(0), weight.stride(1))
     sums = DTYPES[accumulator(x.dtype)]
     launch(
         transform_weight_kernel, (triton.cdiv(x_channels * row_size, 256), k * k),
-        weight, coefficients, *steps, channels, x_channels, row_size,
-        K=k, ORDER=order, ADJOINT=adjoint, SUM=sums, BLOCK=256,
+        weight, coefficients, *strides, channels, x_channels, row_size,
+        K=k, ORDER=order, ADJOINT=problem.adjoint, SUM=sums, BLOCK=256,
     )  # fmt: skip
     launch(
         conv_kernel, (triton.cdiv(pixels, tile.rows) * triton.cdiv(channels, tile.columns),),
@@ -355,14 +339,19 @@ def _conv(problem, tile, x, weight, bias, y):
         *x.stride(), *y.stride(),
         pixels, height, width, x.shape[3], x.shape[4], channels, x_channels, row_size,
         *problem.stride, *problem.padding, *problem.dilation,
-        K=k, ORDER=order, ADJOINT=adjoint, BIAS=bias is not None, WIDE=wide(x, y),
+        K=k, ORDER=order, ADJOINT=problem.adjoint, BIAS=bias is not None, WIDE=wide(x, y),
         DOT=dot_dtype(x.dtype), SUM=sums, PRECISION=dot_precision(x.dtype),
         BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.depth,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
+    return y
 
 
-def conv_weight_grad(problem, tile, grad, x):
+conv_input_grad = conv
+
+
+def conv_weight_grad(problem, grad, x):
+    tile = choose_tile(problem, "fourier")
     batch, channels, order, height, width = grad.shape
     x_channels, taps = x.shape[1], problem.kernel**2
     weight_grad = empty("the convolution's weight gradient", problem.weight_shape, x.dtype, x.device)

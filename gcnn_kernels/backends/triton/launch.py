@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ...layout import map_format
+from ..._layout import map_format
 
 DTYPES = {
     torch.float16: tl.float16,
@@ -43,13 +43,6 @@ def wide(*tensors: torch.Tensor) -> bool:
 def dot_dtype(dtype: torch.dtype):
     """What the operands of ``tl.dot`` are: the interpreter has no bfloat16 arithmetic."""
     return tl.float32 if INTERPRETED and dtype == torch.bfloat16 else DTYPES[dtype]
-
-
-def dot_precision(dtype: torch.dtype) -> str:
-    """ "tf32" or "ieee" for float32 operands, following torch's setting for convolutions."""
-    if dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision == "tf32":
-        return "tf32"
-    return "ieee"
 
 
 def empty(what: str, shape, dtype, device, memory_format=torch.contiguous_format) -> torch.Tensor:

@@ -17,8 +17,9 @@ import torch
 import triton
 import triton.language as tl
 
-from ...layout import map_format, to_map_format
+from ..._layout import map_format, to_map_format
 from ..base import accumulator
+from ..norm_formulas import composed
 from .launch import DTYPES, empty, empty_map, launch, multiprocessors
 
 ALIGNMENT = 16  # numbers; Triton knows of a stride's divisibility by 16 only
@@ -394,6 +395,9 @@ def norm_backward_input(grad, x, mean, rstd, weight, bias, slope, mean_g, mean_g
             **_kinds(weight, bias, mean), **view.meta(),
         )  # fmt: skip
     return dx
+
+
+norm_eval, norm_train, norm_backward = composed(norm_stats, norm_apply, norm_backward_sums, norm_backward_input)
 
 
 def _sizes(view):

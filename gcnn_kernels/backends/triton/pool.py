@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ...layout import map_format, to_map_format
+from ..._layout import map_format, to_map_format
 from .launch import empty, empty_map, launch
 
 BLOCK = 1024

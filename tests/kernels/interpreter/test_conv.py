@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 import pytest
 import torch
 
 import gcnn_kernels as gk
-from gcnn_kernels.layout import map_format
+from gcnn_kernels._layout import map_format
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
@@ -160,8 +163,23 @@ def test_an_error_for_want_of_memory_says_what_was_asked_for(algorithm, what, mo
         gk.group_conv2d(x, weight, algorithm=algorithm, backend="triton")
 
 
+def test_at_most_five_frames_between_a_module_and_the_launch(monkeypatch):
+    found = []
+
+    def record(executor, *args, **kwargs):
+        frames = traceback.extract_stack()
+        found.append([f.name for f in frames if Path(f.filename).is_relative_to(Path(gk.__file__).parent)])
+
+    monkeypatch.setattr("triton.runtime.interpreter.GridExecutor.__call__", record)
+    for algorithm in ("direct", "fourier"):
+        gk.nn.GroupConv2d(2, 3, 3, algorithm=algorithm, backend="triton")(torch.zeros(1, 2, 4, 5, 5))
+    assert len(found) == 3  # the transform of the filters has a launch of its own
+    for names in found:
+        assert names[0] == "forward" and len(names) - 1 <= 5, names
+
+
 def test_the_interpreter_is_never_chosen_automatically():
     from gcnn_kernels.backends import BACKENDS, choose
 
-    assert BACKENDS["triton"].missing() is None
+    assert BACKENDS["triton"].unavailable() is None
     assert choose("norm", torch.zeros(1), "auto").name != "triton"

@@ -38,7 +38,7 @@ KINDS = ("none", "per map", "per sample", "per sample", "per map", "none", "per 
 def check_statistics(shape, dtype, last):
     """Far from zero, where a sum of squares would lose the variance."""
     x = random_map(shape, dtype, last, mean=100.0)
-    for found, expected in zip(TRITON.norm_stats(x), REFERENCE.norm_stats(x.double()), strict=True):
+    for found, expected in zip(TRITON.norm.norm_stats(x), REFERENCE.norm.norm_stats(x.double()), strict=True):
         assert error(found, expected) <= (1e-12 if dtype == torch.float64 else 2e-6)
 
 
@@ -60,14 +60,14 @@ def check_norm(shape, dtype, last, kind):
     means = random(channels), random(channels)
     double = [None if t is None else t.double() for t in (mean, rstd, *affine)]
     here = (mean, rstd, *affine, 0.2)
-    y = TRITON.norm_apply(x, *here)
+    y = TRITON.norm.norm_apply(x, *here)
     assert y.stride() == x.stride()
-    assert error(y, REFERENCE.norm_apply(x.double(), *double, 0.2)) <= TOLERANCES[dtype]
-    expected = REFERENCE.norm_backward_sums(grad.double(), x.double(), *double, 0.2)
-    for found, reference in zip(TRITON.norm_backward_sums(grad, x, *here), expected, strict=True):
+    assert error(y, REFERENCE.norm.norm_apply(x.double(), *double, 0.2)) <= TOLERANCES[dtype]
+    expected = REFERENCE.norm.norm_backward_sums(grad.double(), x.double(), *double, 0.2)
+    for found, reference in zip(TRITON.norm.norm_backward_sums(grad, x, *here), expected, strict=True):
         assert error(found, reference) <= (1e-12 if dtype == torch.float64 else 2e-6)
-    expected = REFERENCE.norm_backward_input(grad.double(), x.double(), *double, 0.2, *(m.double() for m in means))
-    assert error(TRITON.norm_backward_input(grad, x, *here, *means), expected) <= TOLERANCES[dtype]
+    expected = REFERENCE.norm.norm_backward_input(grad.double(), x.double(), *double, 0.2, *(m.double() for m in means))
+    assert error(TRITON.norm.norm_backward_input(grad, x, *here, *means), expected) <= TOLERANCES[dtype]
 
 
 @pytest.mark.parametrize(("shape", "dtype", "last"), MAPS)
@@ -97,9 +97,9 @@ def test_many_partial_sums(shape, last, monkeypatch):
 @pytest.mark.parametrize("last", [True, False])
 def test_norm_of_nothing(shape, last):
     x, vector = random_map(shape, torch.float32, last), torch.ones(3)
-    assert TRITON.norm_apply(x, vector, vector, None, None, 1.0).shape == x.shape
-    assert TRITON.norm_backward_input(x, x, vector, vector, None, None, 1.0, vector, vector).shape == x.shape
-    for found in TRITON.norm_backward_sums(x, x, vector, vector, None, None, 1.0):
+    assert TRITON.norm.norm_apply(x, vector, vector, None, None, 1.0).shape == x.shape
+    assert TRITON.norm.norm_backward_input(x, x, vector, vector, None, None, 1.0, vector, vector).shape == x.shape
+    for found in TRITON.norm.norm_backward_sums(x, x, vector, vector, None, None, 1.0):
         assert torch.equal(found, torch.zeros(shape[:2]))
 
 
@@ -109,8 +109,8 @@ def test_norm_of_mixed_formats():
         random_map((2, 3, 4, 5, 6), torch.float32, False, seed=1),
     )
     arguments = (torch.zeros(3), torch.ones(3), None, None, 0.0)
-    found = TRITON.norm_backward_sums(grad, x, *arguments)
-    for a, b in zip(found, REFERENCE.norm_backward_sums(grad.double(), x.double(), *arguments), strict=True):
+    found = TRITON.norm.norm_backward_sums(grad, x, *arguments)
+    for a, b in zip(found, REFERENCE.norm.norm_backward_sums(grad.double(), x.double(), *arguments), strict=True):
         assert error(a, b) <= 2e-6
 
 
@@ -131,24 +131,22 @@ def test_pool(shape, dtype, last):
     """Bit for bit, with ties and NaN."""
     x = random_map(shape, dtype, last).round()
     x[0, 0, -1, 0, 0] = x[-1, -1, :, -1, -1] = float("nan")
-    value, index = TRITON.group_max(x)
-    expected, expected_index = REFERENCE.group_max(x)
+    value, index = TRITON.pool.group_max(x)
+    expected, expected_index = REFERENCE.pool.group_max(x)
     assert torch.equal(index, expected_index)
     assert torch.equal(value.nan_to_num(7), expected.nan_to_num(7))
     grad = random_map(value.unsqueeze(2).shape, dtype, last, seed=1).squeeze(2)
-    scattered = TRITON.group_max_scatter(grad, index, shape[2])
-    assert torch.equal(scattered, REFERENCE.group_max_scatter(grad, index, shape[2]))
-    assert torch.equal(TRITON.group_max_gather(scattered, index), grad)
+    scattered = TRITON.pool.group_max_scatter(grad, index, shape[2])
+    assert torch.equal(scattered, REFERENCE.pool.group_max_scatter(grad, index, shape[2]))
+    assert torch.equal(TRITON.pool.group_max_gather(scattered, index), grad)
 
 
 @pytest.mark.parametrize(("group", "slots"), [("p4", 4), ("p4m", 8), ("p4m", 1), ("p1", 1)])
 def test_filters(group, slots):
     point = gk.point_group(group)
     weight = torch.randn(3, 5, slots, 3, 3, generator=torch.Generator().manual_seed(0))
-    stack = TRITON.expand_filters(weight, point)
-    assert torch.equal(stack, REFERENCE.expand_filters(weight, point))
+    stack = TRITON.filters.expand_filters(weight, point)
+    assert torch.equal(stack, REFERENCE.filters.expand_filters(weight, point))
     stack = torch.randn(stack.shape, generator=torch.Generator().manual_seed(1))
-    assert (
-        error(TRITON.reduce_filters(stack, point, slots), REFERENCE.reduce_filters(stack.double(), point, slots))
-        <= 1e-6
-    )
+    expected = REFERENCE.filters.reduce_filters(stack.double(), point, slots)
+    assert error(TRITON.filters.reduce_filters(stack, point, slots), expected) <= 1e-6

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ..groups import PointGroup
+from ...groups import PointGroup
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from functools import lru_cache
 
 import torch
 
+from ._layout import to_map_format
 from .groups import PointGroup
-from .layout import to_map_format
 
 
 def coset_filters(weight: torch.Tensor, group: PointGroup) -> torch.Tensor:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from .base import accumulator
-from .compiled import dense, dense_like, parameters
+from ..base import accumulator
+from ..compiled import CompiledNorm, dense, dense_like, parameters
 
 
-class CpuNorm:
-    """What ``Backend`` composes of the kernels for statistics, sums and maps."""
+class CpuNorm(CompiledNorm):
+    """The four kernels, and fused ones for what they compose to."""
 
     def norm_eval(self, x, mean, var, weight, bias, eps, slope):
         x, channels_last = dense(x)

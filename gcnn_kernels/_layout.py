@@ -15,6 +15,11 @@ def map_format(x: torch.Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
+def plane_format(x: torch.Tensor) -> torch.memory_format:
+    """The memory format of the planes ``[B, C, H, W]`` computed from a feature map."""
+    return torch.channels_last if map_format(x) == torch.channels_last_3d else torch.contiguous_format
+
+
 def to_map_format(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """y in the memory format of ``like``; no copy where it is so already."""
     return y.contiguous(memory_format=map_format(like))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from .backends import ALGORITHMS, BACKENDS
 from .groups import PointGroup
 
 
@@ -40,11 +39,6 @@ def vector(name: str, value: torch.Tensor, length: int, like_name: str, like: to
 def one_of(name: str, value, allowed) -> None:
     if value not in allowed:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
-
-
-def dispatch(algorithm: str, backend: str) -> None:
-    one_of("algorithm", algorithm, ("auto", *ALGORITHMS))
-    one_of("backend", backend, ("auto", *BACKENDS))
 
 
 def slots(name: str, value: torch.Tensor, dim: int, group: PointGroup) -> None:

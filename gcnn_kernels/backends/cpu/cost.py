@@ -2,7 +2,7 @@
 
 A convolution that has a fast algorithm ("fourier" for maps on the group, "direct" for lifting) is faster with it than
 with the filter stack, at every layer of the paper; "expand" is for the groups that have none. What is chosen here is
-the form (see fourier.correlations): whether shifted inputs are gathered or outputs are spread, and, when lifting,
+the form (see correlations.py): whether shifted inputs are gathered or outputs are spread, and, when lifting,
 whether the slots share their products or are stacked as channels. Counted are, in vector operations for one image:
 
     products     rank x rows of the filter matrix x vectors of its columns, 1 each; 3 for storing a vector of sums
@@ -20,7 +20,7 @@ from functools import lru_cache
 
 import torch
 
-from .fourier import has_algorithm, tap_transform
+from .correlations import has_algorithm, tap_transform
 
 _LANES = 16
 _TRANSFORM = {4: 16, 8: 45}

@@ -1,0 +1,67 @@
+"""Convolutions as sums of correlations on the group: formats, tables and calls of the C++ kernels.
+
+They compute in float32 and float64; half precision is converted.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..._layout import to_map_format
+from ..base import accumulator
+from . import cost
+from .correlations import correlations, tap_transform
+
+
+def conv(problem, x, weight, bias=None):
+    """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
+    backward = problem.adjoint
+    dtype = accumulator(x.dtype)
+    form, spread = cost.conv_form(problem, backward)
+    tables = _tables(problem, dtype, "stack" if form == "taps" else form, backward)
+    weight = weight.to(dtype).contiguous()
+    if bias is not None:
+        bias = bias.to(dtype).contiguous()
+    y = torch.empty(problem.computed_shape, dtype=dtype, memory_format=torch.channels_last_3d)
+    if form == "taps":
+        taps = tap_transform(problem.group, problem.kernel, dtype)
+        torch.ops.gcnn_cpu.lift(
+            _fast(x, dtype), weight, bias,
+            tables.shifts, taps.basis, taps.starts, taps.inputs, taps.taps, taps.matrix, *tables.mul, y,
+        )  # fmt: skip
+    else:
+        torch.ops.gcnn_cpu.conv(
+            _fast(x, dtype), weight, bias, backward, spread, form == "stack",
+            tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, y,
+        )  # fmt: skip
+    return to_map_format(y.to(x.dtype), like=x)
+
+
+conv_input_grad = conv
+
+
+def conv_weight_grad(problem, grad, x):
+    if 0 in grad.shape:
+        return x.new_zeros(problem.weight_shape)
+    dtype = accumulator(x.dtype)
+    # Of the two maps, one is gathered: in the backward correlation that is the output gradient.
+    form, backward = cost.weight_grad_form(problem)
+    tables = _tables(problem, dtype, form, backward)
+    grad, x = _fast(grad, dtype), _fast(x, dtype)
+    weight_grad = torch.empty(problem.weight_shape, dtype=dtype)
+    torch.ops.gcnn_cpu.conv_weight_grad(
+        *((x, grad) if backward else (grad, x)), backward, form == "stack",
+        tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, weight_grad,
+    )  # fmt: skip
+    return weight_grad.to(problem.dtype)
+
+
+def _tables(problem, dtype, form, backward):
+    return correlations(
+        problem.group, problem.kernel, problem.stride, problem.padding, problem.dilation, dtype, form, backward=backward
+    )
+
+
+def _fast(x, dtype):
+    """x in the kernels' dtype and memory format."""
+    return x.to(dtype).contiguous(memory_format=torch.channels_last_3d)

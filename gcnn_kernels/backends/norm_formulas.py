@@ -1,0 +1,36 @@
+"""What a norm is composed of, and the compositions for backends that have not fused them."""
+
+from __future__ import annotations
+
+import torch
+
+
+def composed(norm_stats, norm_apply, norm_backward_sums, norm_backward_input):
+    """``norm_eval``, ``norm_train`` and ``norm_backward`` of ``base.Norm`` out of its four kernels."""
+
+    def norm_eval(x, mean, var, weight, bias, eps, slope):
+        return norm_apply(x, mean, (var + eps).rsqrt(), weight, bias, slope)
+
+    def norm_train(x, weight, bias, eps, slope):
+        mean, var = norm_stats(x)
+        return norm_eval(x, mean, var, weight, bias, eps, slope), mean, var
+
+    def norm_backward(grad, x, mean, var, weight, bias, count, eps, slope):
+        rstd = (var + eps).rsqrt()
+        sums = norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
+        totals = weighted_totals(*sums, weight)
+        means = totals / count if count else torch.zeros_like(totals)
+        return norm_backward_input(grad, x, mean, rstd, weight, bias, slope, *means), *sums
+
+    return norm_eval, norm_train, norm_backward
+
+
+def weighted_totals(sum_g, sum_gx, weight):
+    """``[2, C]``: the totals over the batch of weight * g and weight * g * xhat, from the sums ``[B, C]``."""
+    sums = torch.stack([sum_g, sum_gx])
+    return (sums if weight is None else sums * weight.to(sums.dtype)).sum(1)
+
+
+def per_map(t):
+    """``[C]`` or ``[B, C]`` -> broadcastable to ``[B, C, S, H, W]``."""
+    return t[..., None, None, None]

@@ -1,0 +1,92 @@
+"""One convolution as the kernels and cost models see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..groups import PointGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvProblem:
+    """One convolution, as far as kernels and cost models need to know it.
+
+    A lifting convolution is the case ``in_slots == 1``: the input is a function on the plane, which has one slot
+    instead of one per group element. Sizes are (height, width) pairs.
+    """
+
+    op: str  # "conv" | "conv_input_grad" | "conv_weight_grad"
+    group: PointGroup
+    batch: int
+    in_channels: int
+    out_channels: int
+    in_slots: int
+    kernel: int
+    in_size: tuple[int, int]
+    out_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls, op, x_shape, weight_shape, *, group, stride=(1, 1), padding=(0, 0), dilation=(1, 1), dtype, device
+    ) -> ConvProblem:
+        """The problem of ``op`` for an input ``[B, Cin, S, H, W]`` and filters ``[Cout, Cin, S, k, k]``.
+
+        Raises:
+            ValueError: if the convolution has no output.
+        """
+        batch, in_channels, in_slots, height, width = x_shape
+        kernel = weight_shape[3]
+        out_size = (
+            (height + 2 * padding[0] - dilation[0] * (kernel - 1) - 1) // stride[0] + 1,
+            (width + 2 * padding[1] - dilation[1] * (kernel - 1) - 1) // stride[1] + 1,
+        )
+        if out_size[0] < 1 or out_size[1] < 1 or height < 1 or width < 1:
+            raise ValueError(
+                f"padding: a {kernel} x {kernel} filter (dilation {tuple(dilation)}) on a plane of {(height, width)} "
+                f"with padding {tuple(padding)} leaves no output, {out_size}"
+            )
+        return cls(
+            op=op,
+            group=group,
+            batch=batch,
+            in_channels=in_channels,
+            out_channels=weight_shape[0],
+            in_slots=in_slots,
+            kernel=kernel,
+            in_size=(height, width),
+            out_size=out_size,
+            stride=tuple(stride),
+            padding=tuple(padding),
+            dilation=tuple(dilation),
+            dtype=dtype,
+            device=device,
+        )
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.in_channels, self.in_slots, *self.in_size)
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.out_channels, self.group.order, *self.out_size)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.out_channels, self.in_channels, self.in_slots, self.kernel, self.kernel)
+
+    @property
+    def adjoint(self) -> bool:
+        """Whether the map computed is the input's gradient, from that of the output."""
+        return self.op == "conv_input_grad"
+
+    @property
+    def computed_shape(self) -> tuple[int, ...]:
+        """The shape of the map computed by "conv" or "conv_input_grad"."""
+        return self.in_shape if self.op == "conv_input_grad" else self.out_shape
