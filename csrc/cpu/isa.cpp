@@ -54,3 +54,16 @@ template const Kernels<float>& kernels();
 template const Kernels<double>& kernels();
 
 }  // namespace gcnn
+
+namespace {
+
+std::string isa_name() {
+  const gcnn::Isa isa = gcnn::isa();
+  return isa == gcnn::Isa::avx512 ? "avx512" : isa == gcnn::Isa::avx2 ? "avx2" : "portable";
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) { m.def("isa() -> str"); }
+
+STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CompositeExplicitAutograd, m) { m.impl("isa", TORCH_BOX(&isa_name)); }
