@@ -8,7 +8,7 @@
 //   C4  two real characters, and one complex number times another by 3 real products:               rank 5 (16 directly)
 //   D4  four real characters, and one 2 x 2 matrix times another by Strassen's 7 products:          rank 11 (64 directly)
 //
-// A (input) and C (output) are below, made of additions only. B is a matrix from gcnn_kernels/backends/fourier.py,
+// A (input) and C (output) are below, made of additions only. B is a matrix from gcnn_kernels/backends/cpu/correlations.py,
 // derived there from PointGroup.fourier, and contains the scale. The gradient with respect to w needs C's adjoint,
 // w' = B^T((A z) * (C^T y')); the one with respect to z is the same correlation with the filter w(u^-1).
 //
