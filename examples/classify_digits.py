@@ -1,4 +1,4 @@
-"""Train on upright digits, test on rotated and mirrored ones: a p4m G-CNN beside a plain CNN of the same size.
+"""Train on upright digits, test on rotated and mirrored ones: a p4m G-CNN and a plain CNN of the same size.
 
 The G-CNN's logits do not change under quarter turns and reflections, so it loses nothing; the CNN has never seen them.
 (Fives and nines are left out: a nine is a six upside down, a five nearly a two in the mirror.)

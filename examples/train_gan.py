@@ -1,6 +1,6 @@
 """A GAN of handwritten digits with an equivariant generator and discriminator, written out.
 
-Both players are G-CNNs over p4 (Dey et al., "Group Equivariant Generative Adversarial Networks", ICLR 2021): the
+Both networks are G-CNNs over p4 (Dey et al., "Group Equivariant Generative Adversarial Networks", ICLR 2021): the
 relativistic average loss, class conditioning by conditional batch norm and by projection, and the R1 penalty, whose
 double backward pass goes through the group convolutions. `python -m gan.train` has everything that is left out here.
 """
