@@ -1,7 +1,7 @@
 """The device that is timed: its clock, its precisions, its ceilings, its peak memory.
 
-``pytest benches/ --device cpu|cuda`` chooses one; the default is the GPU where there is one. Everything that draws or times
-asks ``device.current()``.
+``pytest benches/ --device cpu|cuda`` chooses one; the default is the GPU where there is one. Everything that draws or
+times asks ``device.current()``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ctypes
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from gcnn_kernels.backends import BACKENDS
 
-from . import cases
+from .cases import at_paper_batch
 
 _L2_BYTES = 2**28  # more than any GPU's second-level cache holds
 
@@ -108,6 +108,8 @@ class Cuda:
     precisions = (Precision("bf16", torch.bfloat16, 1e-2), Precision("tf32", torch.float32, 1e-3))
 
     def __init__(self):
+        if not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch.cuda.is_available() is False")
         self.torch_device = torch.device("cuda", torch.cuda.current_device())
         self._flushed = torch.empty(_L2_BYTES, dtype=torch.int8, device=self.torch_device)
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
@@ -117,9 +119,7 @@ class Cuda:
         return {"gpu": torch.cuda.get_device_name(self.torch_device)}
 
     def sized(self, case):
-        batch = cases.BATCHES[case.name.split("-")[0]]
-        plain = getattr(case, "plain", None)
-        return replace(case, batch=batch, **({"plain": replace(plain, batch=batch)} if plain else {}))
+        return at_paper_batch(case)
 
     def before_round(self) -> None:
         self._flushed.zero_()  # it also keeps the GPU busy while the round's first kernels are launched
@@ -181,8 +181,6 @@ def use(name: str) -> None:
         ValueError: if torch cannot use it.
     """
     global _current
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch.cuda.is_available() is False")
     _current = DEVICES[name]()
 
 

@@ -47,7 +47,7 @@ def ratios_file() -> Path:
     name = " ".join(
         [described["gpu"]] if "gpu" in described else ["cpu", described["cpu"], f"{described['threads']} threads"]
     )
-    return RATIOS / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
+    return RATIOS / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
 
 
 def committed_ratios() -> dict[str, dict[str, float]]:
@@ -217,8 +217,8 @@ def _step_table(results):
         memory = [_mebibytes(r.facts.get(key)) for key in ("memory", "naive_memory")]
         plain = r.seconds["plain CNN"]
         rows.append([
-            f"{r.case.name} {r.mode}", str(r.case), _milliseconds(r), f"{1e3 * r.seconds['naive']:.0f}", _times(r.ratio("naive")),
-            f"{1e3 * plain:.0f}", _times(_inverse(r.ratio("plain CNN"))), *memory,
+            f"{r.case.name} {r.mode}", str(r.case), _milliseconds(r), f"{1e3 * r.seconds['naive']:.0f}",
+            _times(r.ratio("naive")), f"{1e3 * plain:.0f}", _times(_inverse(r.ratio("plain CNN"))), *memory,
         ])  # fmt: skip
     return _aligned(rows)
 

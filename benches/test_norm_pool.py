@@ -57,7 +57,7 @@ def _norm(function, case, statistics):
 
 @lru_cache(maxsize=2)
 def _draw(case, precision):
-    """Map, affine parameters and the gradient of the output; parameters per map are float32, as autocast leaves them."""
+    """Map, affine parameters and the gradient of the output; parameters per map stay float32 under autocast."""
     where = device.current().torch_device
     random = {"generator": torch.Generator(where).manual_seed(0), "device": where}
     x = torch.randn(case.shape, **random).to(precision.dtype)
