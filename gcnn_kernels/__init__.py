@@ -7,6 +7,7 @@
 """
 
 from . import nn
+from .equivariance import check_equivariance
 from .export import to_plain
 from .functional import expand_filters, group_avg_pool, group_batch_norm, group_conv2d, group_max_pool, lift_conv2d
 from .groups import point_group
@@ -15,6 +16,7 @@ from .ops.conv import no_weight_gradients
 __version__ = "0.1.0"
 
 __all__ = [
+    "check_equivariance",
     "expand_filters",
     "group_avg_pool",
     "group_batch_norm",
