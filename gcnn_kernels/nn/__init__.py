@@ -3,12 +3,23 @@
 from .conv import GroupConv2d, LiftingConv2d
 from .norm import ConditionalGroupBatchNorm2d, GroupBatchNorm2d
 from .pool import GroupAvgPool, GroupMaxPool
+from .restrict import Restrict
+from .sample_norm import GroupGroupNorm2d, GroupInstanceNorm2d, GroupLayerNorm2d
+from .spatial import SpatialAvgPool2d, SpatialBlurPool2d, SpatialMaxPool2d, SpatialUpsample
 
 __all__ = [
     "ConditionalGroupBatchNorm2d",
     "GroupAvgPool",
     "GroupBatchNorm2d",
     "GroupConv2d",
+    "GroupGroupNorm2d",
+    "GroupInstanceNorm2d",
+    "GroupLayerNorm2d",
     "GroupMaxPool",
     "LiftingConv2d",
+    "Restrict",
+    "SpatialAvgPool2d",
+    "SpatialBlurPool2d",
+    "SpatialMaxPool2d",
+    "SpatialUpsample",
 ]

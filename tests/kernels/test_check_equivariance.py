@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import gcnn_kernels as gk
+from gcnn_kernels.check import main
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 4
@@ -161,7 +162,7 @@ def test_arguments():
         gk.check_equivariance(network, x, tolerance=0)
 
 
-def test_command(tmp_path):
+def test_command(tmp_path, capsys):
     source = tmp_path / "nets.py"
     source.write_text(
         "import torch, gcnn_kernels as gk\n"
@@ -169,13 +170,10 @@ def test_command(tmp_path):
         "def bad():\n    return torch.nn.Sequential(gk.nn.LiftingConv2d(3, 2, 2, stride=2, group='p4m'))\n"
     )
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "gcnn_kernels.check", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-
-    good = run(f"{source}:good")
-    assert good.returncode == 0 and "equivariant under 7 elements of p4m" in good.stdout, good
-    bad = run(f"{source}:bad", "--shape", "1,3,9,9")
+    command = [sys.executable, "-m", "gcnn_kernels.check", f"{source}:bad", "--shape", "1,3,9,9"]
+    bad = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert bad.returncode == 1 and "first broken by '0' (LiftingConv2d)" in bad.stdout, bad
-    missing = run(f"{source}:nothing")
-    assert missing.returncode == 2 and "expected a name of" in missing.stderr, missing
+    assert main([f"{source}:good"]) == 0
+    assert "equivariant under 7 elements of p4m" in capsys.readouterr().out
+    assert main([f"{source}:nothing"]) == 2
+    assert "expected a name of" in capsys.readouterr().err

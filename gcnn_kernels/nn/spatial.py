@@ -1,0 +1,166 @@
+"""Resampling of the planes of feature maps, so that turned maps give turned results whatever their size.
+
+Windows with a stride that start at the near edge and leave pixels out at the far one would break equivariance: of a
+turned map they leave out others. Here every window grows by as many pixels as would be left out. The output keeps its
+size, and all windows together lie symmetrically in the plane. A 2 x 2 pooling of a plane with an odd side, for example,
+becomes a 3 x 3 one with stride 2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .. import _checks as checks
+from .._layout import plane_wise
+
+_UPSAMPLING_MODES = ("nearest", "bilinear", "bicubic")
+
+
+class _Spatial(nn.Module):
+    """A function of every plane. Subclasses have ``planes``, of ``[N, C, H, W]``."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        checks.tensor("x", x, dims=(4, 5), shape="[B, C, order, H, W] or [B, C, H, W]")
+        self._check_size(x)
+        return plane_wise(self.planes, x)
+
+    def formula(self, x):
+        """``forward`` in traceable torch operators alone."""
+        y = self.planes(x.flatten(1, -3))
+        return y.reshape(x.shape[:-2] + y.shape[-2:])
+
+    def _check_size(self, x):
+        pass
+
+
+class _Windowed(_Spatial):
+    def __init__(self, kernel_size: int, stride: int | None, padding: int):
+        super().__init__()
+        self.kernel_size = checks.whole("kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else checks.whole("stride", stride, 1)
+        self.padding = checks.whole("padding", padding, 0)
+
+    def _left_out(self, size):
+        """How many pixels of a side would be left out at its far end."""
+        return (size + 2 * self.padding - self.kernel_size) % self.stride
+
+    def _windows(self, planes):
+        height, width = planes.shape[-2:]
+        return self.kernel_size + self._left_out(height), self.kernel_size + self._left_out(width)
+
+    def _check_size(self, x):
+        if min(x.shape[-2:]) + 2 * self.padding < self.kernel_size:
+            raise ValueError(
+                f"x: expected planes of at least {self.kernel_size - 2 * self.padding} pixels in each direction, "
+                f"got {tuple(x.shape)}"
+            )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class _Pool(_Windowed):
+    def __init__(self, kernel_size: int, stride: int | None = None, padding: int = 0):
+        super().__init__(kernel_size, stride, padding)
+        if 2 * self.padding > self.kernel_size:
+            raise ValueError(f"padding: expected at most half of kernel_size {kernel_size}, got {padding}")
+
+
+class SpatialAvgPool2d(_Pool):
+    """Mean over windows of the plane, ``[B, C, order, H, W]`` -> ``[B, C, order, H', W']``, or of an image.
+
+    Equal to ``nn.AvgPool2d`` where the windows fill the plane. Where they would leave pixels out, they grow (see the
+    module), so that equivariance is exact for every size.
+
+    Args:
+        kernel_size, stride, padding: ints, as in ``torch.nn.AvgPool2d``; the zeros of the padding count.
+    """
+
+    def planes(self, x):
+        return F.avg_pool2d(x, self._windows(x), self.stride, self.padding)
+
+
+class SpatialMaxPool2d(_Pool):
+    """Maximum over windows of the plane, ``[B, C, order, H, W]`` -> ``[B, C, order, H', W']``, or of an image.
+
+    Equal to ``nn.MaxPool2d`` where the windows fill the plane. Where they would leave pixels out, they grow (see the
+    module), so that equivariance is exact for every size.
+
+    Args:
+        kernel_size, stride, padding: ints, as in ``torch.nn.MaxPool2d``.
+    """
+
+    def planes(self, x):
+        return F.max_pool2d(x, self._windows(x), self.stride, self.padding)
+
+
+class SpatialBlurPool2d(_Windowed):
+    """Low-pass filter and subsampling (Zhang 2019, "Making convolutional networks shift-invariant again").
+
+    ``[B, C, order, H, W]`` -> ``[B, C, order, ceil(H / stride), ceil(W / stride)]`` for the binomial filter 1 2 1, its
+    edges reflected. Where the stride would leave pixels out the filter grows (1 3 3 1), so that equivariance is exact
+    for every size.
+
+    Args:
+        kernel_size: of the binomial filter, at least 2.
+        stride: 2 halves the size.
+    """
+
+    def __init__(self, kernel_size: int = 3, stride: int = 2):
+        checks.whole("kernel_size", kernel_size, 2)
+        super().__init__(kernel_size, stride, (kernel_size - 1) // 2)
+        self.register_buffer("filters", self._binomial_filters(), persistent=False)
+
+    def _binomial_filters(self):
+        """float64 ``[stride, kernel_size + stride - 1]``: in row r the filter with r more taps, zeros behind it."""
+        filters = torch.zeros(self.stride, self.kernel_size + self.stride - 1, dtype=torch.float64)
+        for more in range(self.stride):
+            taps = self.kernel_size + more
+            for tap in range(taps):
+                filters[more, tap] = math.comb(taps - 1, tap) / 2 ** (taps - 1)
+        return filters
+
+    def planes(self, x):
+        channels, (height, width) = x.shape[1], self._windows(x)
+        rows = self.filters[height - self.kernel_size, :height].unsqueeze(1)
+        columns = self.filters[width - self.kernel_size, :width].unsqueeze(0)
+        weight = (rows * columns).to(x.dtype).expand(channels, 1, height, width)
+        padded = F.pad(x, (self.padding,) * 4, mode="reflect")
+        return F.conv2d(padded, weight, stride=self.stride, groups=channels)
+
+    def _check_size(self, x):
+        if min(x.shape[-2:]) <= self.padding:
+            raise ValueError(
+                f"x: expected planes of more than {self.padding} pixels in each direction, got {tuple(x.shape)}"
+            )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}"
+
+
+class SpatialUpsample(_Spatial):
+    """Enlarges the planes by a whole number, ``[B, C, order, H, W]`` -> ``[B, C, order, s H, s W]``, or an image.
+
+    Equal to ``nn.Upsample``. Whole factors only: other ones repeat some rows more often than their mirror images.
+
+    Args:
+        scale_factor: s.
+        mode: "nearest", "bilinear" or "bicubic" (with ``align_corners=False``).
+    """
+
+    def __init__(self, scale_factor: int = 2, mode: str = "nearest"):
+        super().__init__()
+        self.scale_factor = checks.whole("scale_factor", scale_factor, 1)
+        checks.one_of("mode", mode, _UPSAMPLING_MODES)
+        self.mode = mode
+
+    def planes(self, x):
+        corners = None if self.mode == "nearest" else False
+        return F.interpolate(x, scale_factor=float(self.scale_factor), mode=self.mode, align_corners=corners)
+
+    def extra_repr(self) -> str:
+        return f"scale_factor={self.scale_factor}, mode={self.mode!r}"
