@@ -7,6 +7,7 @@
 """
 
 from . import nn
+from .conversion import convert
 from .equivariance import check_equivariance
 from .export import to_plain
 from .functional import (
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "check_equivariance",
+    "convert",
     "expand_filters",
     "group_avg_pool",
     "group_batch_norm",

@@ -53,7 +53,7 @@ def _windows(module, entering, leaving, group):
             return (
                 f"windows of {k} with stride {s} and padding {p} leave out the last {left} of {size} pixels, and of a "
                 f"turned map the first: the rest ({size} + 2*{p} - {d}*({k} - 1) - 1) mod {s} must be 0. Take another "
-                f"size, or {_remedy(module)}"
+                f"size or {_remedy(module)}"
             )
     if kernel[0] != kernel[1] or stride[0] != stride[1] or padding[0] != padding[1] or dilation[0] != dilation[1]:
         return "its windows are not square: kernel_size, stride, padding and dilation must be equal in both directions"
@@ -61,7 +61,11 @@ def _windows(module, entering, leaving, group):
 
 
 def _remedy(module):
-    return "nn.SpatialMaxPool2d or SpatialAvgPool2d" if isinstance(module, _POOLS) else "stride 1 and a pooling layer"
+    return (
+        "take nn.SpatialMaxPool2d or SpatialAvgPool2d"
+        if isinstance(module, _POOLS)
+        else "put nn.SpatialFit2d before it"
+    )
 
 
 def _same_padding(module, entering, leaving, group):

@@ -20,8 +20,10 @@ from .nn import (
     GroupMaxPool,
     LiftingConv2d,
     Restrict,
+    SpatialAdaptiveAvgPool2d,
     SpatialAvgPool2d,
     SpatialBlurPool2d,
+    SpatialFit2d,
     SpatialMaxPool2d,
     SpatialUpsample,
 )
@@ -150,8 +152,10 @@ _FORMULAS = (
     GroupInstanceNorm2d,
     GroupLayerNorm2d,
     Restrict,
+    SpatialAdaptiveAvgPool2d,
     SpatialAvgPool2d,
     SpatialBlurPool2d,
+    SpatialFit2d,
     SpatialMaxPool2d,
     SpatialUpsample,
 )

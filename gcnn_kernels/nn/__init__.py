@@ -5,7 +5,14 @@ from .norm import ConditionalGroupBatchNorm2d, GroupBatchNorm2d
 from .pool import GroupAvgPool, GroupMaxPool
 from .restrict import Restrict
 from .sample_norm import GroupGroupNorm2d, GroupInstanceNorm2d, GroupLayerNorm2d
-from .spatial import SpatialAvgPool2d, SpatialBlurPool2d, SpatialMaxPool2d, SpatialUpsample
+from .spatial import (
+    SpatialAdaptiveAvgPool2d,
+    SpatialAvgPool2d,
+    SpatialBlurPool2d,
+    SpatialFit2d,
+    SpatialMaxPool2d,
+    SpatialUpsample,
+)
 
 __all__ = [
     "ConditionalGroupBatchNorm2d",
@@ -18,8 +25,10 @@ __all__ = [
     "GroupMaxPool",
     "LiftingConv2d",
     "Restrict",
+    "SpatialAdaptiveAvgPool2d",
     "SpatialAvgPool2d",
     "SpatialBlurPool2d",
+    "SpatialFit2d",
     "SpatialMaxPool2d",
     "SpatialUpsample",
 ]

@@ -142,6 +142,55 @@ class SpatialBlurPool2d(_Windowed):
         return f"kernel_size={self.kernel_size}, stride={self.stride}"
 
 
+class SpatialFit2d(_Spatial):
+    """Makes planes fit the stride of the convolution that follows, so that it is equivariant for every size.
+
+    Where the windows of a convolution with stride s would leave r pixels out, it averages over (1 + r) x (1 + r) pixels
+    with stride 1, which makes the plane smaller by r; else it does nothing. The convolution's output has the size that
+    it would have had. Before a 1 x 1 convolution with stride 2, for example, it makes even planes' subsampling a 2 x 2
+    average.
+
+    Args:
+        kernel_size, stride, padding, dilation: ints, those of the convolution.
+    """
+
+    def __init__(self, kernel_size: int, stride: int, padding: int = 0, dilation: int = 1):
+        super().__init__()
+        self.kernel_size = checks.whole("kernel_size", kernel_size, 1)
+        self.stride = checks.whole("stride", stride, 1)
+        self.padding = checks.whole("padding", padding, 0)
+        self.dilation = checks.whole("dilation", dilation, 1)
+
+    def planes(self, x):
+        reach = self.dilation * (self.kernel_size - 1) + 1 - 2 * self.padding
+        height, width = x.shape[-2:]
+        return F.avg_pool2d(x, (1 + (height - reach) % self.stride, 1 + (width - reach) % self.stride), 1)
+
+    def extra_repr(self) -> str:
+        text = f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        return text if self.dilation == 1 else f"{text}, dilation={self.dilation}"
+
+
+class SpatialAdaptiveAvgPool2d(_Spatial):
+    """Mean over windows so chosen that the output has a given size, ``[B, C, order, H, W]`` or an image.
+
+    Equal to ``nn.AdaptiveAvgPool2d``, whose windows lie symmetrically in the plane.
+
+    Args:
+        output_size: height and width of the output, one number.
+    """
+
+    def __init__(self, output_size: int = 1):
+        super().__init__()
+        self.output_size = checks.whole("output_size", output_size, 1)
+
+    def planes(self, x):
+        return F.adaptive_avg_pool2d(x, self.output_size)
+
+    def extra_repr(self) -> str:
+        return repr(self.output_size)
+
+
 class SpatialUpsample(_Spatial):
     """Enlarges the planes by a whole number, ``[B, C, order, H, W]`` -> ``[B, C, order, s H, s W]``, or an image.
 
@@ -149,18 +198,23 @@ class SpatialUpsample(_Spatial):
 
     Args:
         scale_factor: s.
-        mode: "nearest", "bilinear" or "bicubic" (with ``align_corners=False``).
+        mode: "nearest", "bilinear" or "bicubic".
+        align_corners: as in ``torch.nn.Upsample``, for the latter two.
     """
 
-    def __init__(self, scale_factor: int = 2, mode: str = "nearest"):
+    def __init__(self, scale_factor: int = 2, mode: str = "nearest", align_corners: bool = False):
         super().__init__()
         self.scale_factor = checks.whole("scale_factor", scale_factor, 1)
         checks.one_of("mode", mode, _UPSAMPLING_MODES)
-        self.mode = mode
+        if align_corners and mode == "nearest":
+            raise ValueError("align_corners: expected False in mode 'nearest', got True")
+        self.mode, self.align_corners = mode, align_corners
 
     def planes(self, x):
-        corners = None if self.mode == "nearest" else False
+        corners = None if self.mode == "nearest" else self.align_corners
         return F.interpolate(x, scale_factor=float(self.scale_factor), mode=self.mode, align_corners=corners)
 
     def extra_repr(self) -> str:
-        return f"scale_factor={self.scale_factor}, mode={self.mode!r}"
+        return f"scale_factor={self.scale_factor}, mode={self.mode!r}" + (
+            ", align_corners=True" if self.align_corners else ""
+        )

@@ -100,6 +100,11 @@ BROKEN = {
     "view of maps as other maps": ("", "view", lambda: Network(code=lambda x: x.transpose(1, 2).reshape(x.shape))),
     "slice in forward": ("", "slice", lambda: Network(code=lambda x: x[..., 1:, 1:])),
     "shift in forward": ("", "shift", lambda: Network(code=lambda x: F.pad(x, (1, 0, 1, 0)))),
+    "slice after an activation in place": (
+        "",
+        "slice",
+        lambda: Network(between=nn.Sequential(strided(1), nn.ReLU(inplace=True)), code=lambda x: x[..., 1:, 1:]),
+    ),
     "position table": ("between", "each position", lambda: Network(between=Positional(8))),
     "another group": ("between", None, lambda: Network(between=gk.nn.GroupConv2d(WIDTH, WIDTH, 3, group="d2"))),
 }

@@ -29,9 +29,11 @@ SPATIAL = {
     "max, stride 3": lambda: gk.nn.SpatialMaxPool2d(2, 3),
     "blur": lambda: gk.nn.SpatialBlurPool2d(),
     "blur, 4 taps, stride 3": lambda: gk.nn.SpatialBlurPool2d(4, 3),
+    "fit": lambda: gk.nn.SpatialFit2d(3, 2, 1),
+    "adaptive": lambda: gk.nn.SpatialAdaptiveAvgPool2d(4),
     "nearest": lambda: gk.nn.SpatialUpsample(),
     "bilinear": lambda: gk.nn.SpatialUpsample(3, "bilinear"),
-    "bicubic": lambda: gk.nn.SpatialUpsample(2, "bicubic"),
+    "bicubic": lambda: gk.nn.SpatialUpsample(2, "bicubic", align_corners=True),
 }
 NORMS = {
     "layer": lambda: gk.nn.GroupLayerNorm2d(4, activation="leaky_relu"),
@@ -92,6 +94,15 @@ def test_windows_grow_by_what_would_be_left_out():
     x = torch.randn(2, 3, 4, 7, 8)
     torch.testing.assert_close(gk.nn.SpatialAvgPool2d(2)(x[:, :, 0]), F.avg_pool2d(x[:, :, 0], (3, 2), 2))
     torch.testing.assert_close(gk.nn.SpatialMaxPool2d(3, 2, 1)(x[:, :, 0]), F.max_pool2d(x[:, :, 0], (3, 4), 2, 1))
+
+
+def test_strided_convolutions_behind_a_fit():
+    for options in ({"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 1, "stride": 3}):
+        fit, conv = gk.nn.SpatialFit2d(**options), gk.nn.GroupConv2d(2, 2, group="p4m", **options).double()
+        for size in (6, 7, 8):
+            check_equivariant(nn.Sequential(fit, conv), "p4m", (1, 2, 8, size, size))
+            x = torch.randn(1, 2, 8, size, size, dtype=torch.float64)
+            assert conv(fit(x)).shape == conv(x).shape
 
 
 def test_blur_is_the_binomial_filter():

@@ -1,0 +1,364 @@
+"""An ordinary convolutional network as a G-CNN: ``convert``.
+
+The network is traced by torch.fx. Along its graph every value is an image (before the lifting), a map on the group, a
+map whose flattening is pending, or something planar behind the pooling over the group; every module and operation is
+replaced by what does the same to that kind of value.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from . import _checks as checks
+from . import nn as gnn
+from ._conversion_layers import Unconvertible, Value, convert_layer
+from .groups import PointGroup, point_group
+
+__all__ = ["convert"]
+
+_POOLS = {"max": gnn.GroupMaxPool, "average": gnn.GroupAvgPool}
+_WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+#: what works on every element alone, or on pairs of elements
+_ELEMENTWISE = {
+    operator.add, operator.iadd, operator.mul, operator.imul, operator.sub, operator.truediv, operator.neg,
+    torch.add, torch.mul, torch.sub, torch.relu, torch.sigmoid, torch.tanh,
+    F.relu, F.leaky_relu, F.gelu, F.silu, F.elu, F.relu6, F.hardswish, F.hardtanh, F.sigmoid, F.softplus,
+}  # fmt: skip
+_ELEMENTWISE_METHODS = {"add", "add_", "mul", "mul_", "relu", "relu_", "sigmoid", "tanh", "contiguous", "clone"}
+
+
+def convert(module: nn.Module, group: str | PointGroup = "p4m", *, width: str = "sqrt", pool: str = "max") -> nn.Module:
+    """An ordinary convolutional network as one that is exactly equivariant under a group.
+
+    The first convolutions lift to the group, the others become group convolutions, norms and pooling their counterparts
+    on the group, and the maps are pooled over the group before the last layer (the head: a ``Linear`` or the last
+    convolution). So a classifier becomes invariant, a U-Net's output turns with the image. Where a stride would leave
+    pixels out, ``nn.SpatialFit2d`` or a larger pooling window keeps this exact for every size. A ``Linear`` on a
+    flattened plane, as VGG has it, becomes a group convolution over the whole plane.
+
+    Understood are Conv2d, ConvTranspose2d, BatchNorm, InstanceNorm2d, GroupNorm, MaxPool2d, AvgPool2d, adaptive average
+    pooling, Upsample, Linear, dropout, activations, additions, products, concatenations of channels and flattening, in
+    whatever order torch.fx can trace: the ResNets and VGGs of torchvision, U-Nets.
+
+    Args:
+        module: takes images ``[B, C, H, W]``. It is left as it is.
+        group: of the result.
+        width: "sqrt" divides the numbers of channels by sqrt(order), rounded, which keeps the number of parameters
+            about the same; "keep" keeps them, with ``order`` times as many parameters.
+        pool: "max" or "average": the pooling over the group.
+
+    Returns:
+        a module with new random weights, whose variances are those of the given network's, fan-in for fan-in; the names
+        of its submodules are kept.
+
+    Raises:
+        ValueError: for what cannot be converted; one message names all of it.
+    """
+    point = point_group(group)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: expected an nn.Module, got {type(module).__name__}")
+    checks.one_of("width", width, ("sqrt", "keep"))
+    checks.one_of("pool", pool, tuple(_POOLS))
+    network = copy.deepcopy(module)
+    network = fx.GraphModule(network, _trace(network), class_name=type(module).__name__)
+    _Conversion(network, point, 1.0 if width == "keep" else math.sqrt(point.order), pool).run()
+    return network.train(module.training)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        return type(module).__module__.startswith("gcnn_kernels") or super().is_leaf_module(module, qualified_name)
+
+
+def _trace(network):
+    """The graph in training mode, which has to be that in evaluation mode too, but for functions such as dropout."""
+    try:
+        evaluation = _Tracer().trace(network.eval())
+        training = _Tracer().trace(network.train())
+    except Exception as error:
+        raise ValueError(f"module: expected a network that torch.fx can trace, got {error}") from error
+    steps, others = ([(n.op, n.target) for n in graph.nodes] for graph in (training, evaluation))
+    if steps != others:
+        raise ValueError("module: expected a network that computes the same in training and evaluation, got another")
+    return training
+
+
+class _Conversion:
+    """Walks along the graph and replaces what it meets."""
+
+    def __init__(self, network, group, divisor, pool):
+        self.network, self.graph = network, network.graph
+        self.modules = dict(network.named_modules())
+        self.group, self.divisor, self.pool = group, divisor, pool
+        self.values: dict[fx.Node, Value] = {}
+        self.replaced: dict[str, tuple[nn.Module, Value]] = {}
+        self.problems: list[str] = []
+        self.heads = self._find_heads()
+
+    def run(self) -> None:
+        for node in list(self.graph.nodes):
+            try:
+                getattr(self, f"_{node.op}")(node)
+            except Unconvertible as problem:
+                name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.name)
+                kind = type(self.modules[name]).__name__ if node.op == "call_module" else "operation"
+                self.problems.append(f"{name!r} ({kind}): {problem}")
+                self.values[node] = Value("unknown", None, None)
+        if not self.problems and not any(isinstance(layer, gnn.LiftingConv2d) for layer in self.modules.values()):
+            self.problems.append("the network: there is no convolution in it")
+        if self.problems:
+            raise ValueError("module: cannot convert\n  " + "\n  ".join(self.problems))
+        self._fuse_activations()
+        self.graph.lint()
+        self.network.delete_all_unused_submodules()
+        self.network.recompile()
+
+    def width(self, channels: int) -> int:
+        return max(1, round(channels / self.divisor))
+
+    def _find_heads(self):
+        """The layers with weights behind which there is no other such layer."""
+        behind: dict[fx.Node, bool] = {}
+        heads = set()
+        for node in reversed(self.graph.nodes):
+            weighted = node.op == "call_module" and isinstance(self.modules[node.target], _WEIGHTED)
+            later = any(behind[user] for user in node.users)
+            behind[node] = later or weighted
+            if weighted and not later:
+                heads.add(node)
+        return heads
+
+    def _placeholder(self, node):
+        self.values[node] = Value("image", None, None)
+
+    def _get_attr(self, node):
+        raise Unconvertible("a parameter or buffer of a module's own may break equivariance")
+
+    def _output(self, node):
+        def pooled(value_node):
+            value = self.values.get(value_node)
+            if value is None or value.kind not in ("map", "flat"):
+                return value_node
+            with self.graph.inserting_before(node):
+                return self._pool_group(value_node)
+
+        node.args = fx.map_arg(node.args, pooled)
+
+    def _call_module(self, node):
+        layer = self.modules[node.target]
+        source = node.args[0] if node.args else next(iter(node.kwargs.values()))
+        value = self._value(source)
+        if node in self.heads and value.kind in ("map", "flat") and _acts_on_channels_alone(layer, value):
+            with self.graph.inserting_before(node):
+                pooled = self._pool_group(source, flatten=isinstance(layer, nn.Linear))
+            node.replace_input_with(source, pooled)
+            value = Value("planar", value.channels, value.before)
+        original, given = self.replaced.setdefault(node.target, (layer, value))
+        fit, new, result = convert_layer(original, value, self, is_head=node in self.heads)
+        if layer is not original:  # called before
+            if type(new) is not type(layer) or (given != value and next(layer.parameters(), None) is not None):
+                raise Unconvertible("it is called more than once, with different kinds of input")
+            new = layer
+        if fit is not None:
+            with self.graph.inserting_before(node):
+                node.replace_input_with(source, self._insert(f"{node.target}_fit", fit, source))
+        if new is not layer:
+            self.network.set_submodule(node.target, new.to(_like(original)))
+            self.modules[node.target] = new
+        self.values[node] = result
+        if value.kind in ("map", "flat") and isinstance(original, nn.Flatten):
+            self._erase(node, source)
+
+    def _call_function(self, node):
+        inputs = [self.values[n] for n in node.all_input_nodes if n in self.values]
+        if not inputs:
+            return  # sizes and what is computed from them
+        if any(value.kind == "unknown" for value in inputs):
+            self.values[node] = inputs[0] if inputs[0].kind == "unknown" else Value("unknown", None, None)
+            return
+        target = node.target
+        if target in (getattr, operator.getitem):
+            _check_shape_access(node)
+        elif target in _ELEMENTWISE:
+            self.values[node] = _combined(inputs)
+        elif target in (torch.cat, torch.concat):
+            self.values[node] = self._concatenated(node, inputs)
+        elif target is torch.flatten:
+            self._flatten(node, node.args[1:] or (node.kwargs.get("start_dim", 0),))
+        elif target is F.dropout:
+            # Traced, its argument ``training`` is a constant; the module's is not.
+            p = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
+            self._call_layer_function(node, nn.Dropout(p))
+        elif target is F.interpolate:
+            self._call_layer_function(node, _upsample_of(node))
+        elif target in (F.max_pool2d, F.avg_pool2d, torch.max_pool2d):
+            kind = nn.AvgPool2d if target is F.avg_pool2d else nn.MaxPool2d
+            self._call_layer_function(node, kind(*node.args[1:], **node.kwargs))
+        elif target is F.adaptive_avg_pool2d:
+            self._call_layer_function(node, nn.AdaptiveAvgPool2d(*node.args[1:], **node.kwargs))
+        elif target is torch.mean:
+            self._mean(node, node.args[1:])
+        else:
+            raise Unconvertible("it is not known to be equivariant")
+
+    def _call_method(self, node):
+        value = self._value(node.args[0]) if node.args[0] in self.values else None
+        if value is None or value.kind == "unknown":
+            if value is not None:
+                self.values[node] = value
+            return
+        if node.target in _ELEMENTWISE_METHODS:
+            self.values[node] = _combined([self.values[n] for n in node.all_input_nodes if n in self.values])
+        elif node.target == "size":
+            _check_shape_access(node)
+        elif node.target == "flatten":
+            self._flatten(node, node.args[1:] or (node.kwargs.get("start_dim", 0),))
+        elif node.target in ("view", "reshape") and len(node.args) == 3 and node.args[2] == -1:
+            self._flatten(node, (1,))
+        elif node.target == "mean":
+            self._mean(node, node.args[1:])
+        else:
+            raise Unconvertible("it is not known to be equivariant")
+
+    def _value(self, node):
+        value = self.values.get(node)
+        if value is None:
+            raise Unconvertible("its input is not an image or a map")
+        return value
+
+    def _call_layer_function(self, node, layer):
+        """A function that is the same as a layer: converted as that."""
+        value = self._value(node.args[0])
+        _, new, self.values[node] = convert_layer(layer, value, self, is_head=False)
+        with self.graph.inserting_before(node):
+            self._erase(node, self._insert(f"{node.name}_planes", new, node.args[0]))
+
+    def _flatten(self, node, arguments):
+        value = self._value(node.args[0])
+        if tuple(arguments) not in ((1,), (1, -1)):
+            raise Unconvertible("only a flattening from dimension 1 on is known")
+        if value.kind in ("map", "flat"):
+            self.values[node] = Value("flat", value.channels, value.before)
+            self._erase(node, node.args[0])
+        elif value.kind == "planar":
+            self.values[node] = value
+        else:
+            raise Unconvertible("it flattens an image")
+
+    def _mean(self, node, arguments):
+        value = self._value(node.args[0])
+        dims = arguments[0] if arguments else node.kwargs.get("dim")
+        keep = node.kwargs.get("keepdim", arguments[1] if len(arguments) > 1 else False)
+        if not isinstance(dims, (tuple, list)) or sorted(d % 4 for d in dims) != [2, 3]:
+            raise Unconvertible("only a mean over the plane, dimensions 2 and 3, is known")
+        if value.kind == "planar":
+            self.values[node] = value
+            return
+        with self.graph.inserting_before(node):
+            new = self._insert(f"{node.name}_planes", gnn.SpatialAdaptiveAvgPool2d(1), node.args[0])
+        self.values[node] = value if keep else Value("flat", value.channels, value.before)
+        self._erase(node, new)
+
+    def _concatenated(self, node, inputs):
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        kinds = {value.kind for value in inputs}
+        if dim != 1 or len(kinds) > 1:
+            raise Unconvertible("only maps, or only images, can be concatenated, and along dimension 1")
+        known = all(value.channels is not None for value in inputs)
+        return Value(
+            inputs[0].kind,
+            sum(value.channels for value in inputs) if known else None,
+            sum(value.before for value in inputs) if known else None,
+        )
+
+    def _pool_group(self, source, flatten=False):
+        pooled = self._insert("group_pool", _POOLS[self.pool](), source)
+        if flatten or self.values[source].kind == "flat":
+            pooled = self.graph.call_function(torch.flatten, (pooled, 1))
+        return pooled
+
+    def _insert(self, name, layer, source):
+        name = name.replace(".", "_")
+        if name not in self.modules:
+            self.network.add_submodule(name, layer)
+            self.modules[name] = layer
+        return self.graph.call_module(name, (source,))
+
+    def _erase(self, node, replacement):
+        self.values[replacement] = self.values[node]
+        node.replace_all_uses_with(replacement)
+        self.graph.erase_node(node)
+
+    def _fuse_activations(self):
+        """A ReLU behind a batch norm, and behind nothing else, becomes part of its pass."""
+        for node in list(self.graph.nodes):
+            norm = self.modules.get(node.target) if node.op == "call_module" else None
+            if not isinstance(norm, gnn.GroupBatchNorm2d) or norm.activation or len(node.users) != 1:
+                continue
+            user = next(iter(node.users))
+            relu = isinstance(self.modules.get(user.target), nn.ReLU) if user.op == "call_module" else False
+            calls = sum(n.op == "call_module" and n.target == node.target for n in self.graph.nodes)
+            if calls == 1 and (relu or user.target in (F.relu, torch.relu, "relu", "relu_")):
+                norm.activation = "relu"
+                user.replace_all_uses_with(node)
+                self.graph.erase_node(user)
+
+
+def _acts_on_channels_alone(layer, value):
+    """Whether a head has no extent in the plane, so that the pooling over the group can come before it."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features == value.before
+    return isinstance(layer, nn.Conv2d) and tuple(layer.kernel_size) == (1, 1) and tuple(layer.stride) == (1, 1)
+
+
+def _combined(inputs):
+    first = inputs[0]
+    for other in inputs[1:]:
+        if other.kind != first.kind:
+            raise Unconvertible(f"it combines a value of kind {first.kind!r} with one of kind {other.kind!r}")
+        if other.channels != first.channels:
+            raise Unconvertible(
+                f"after rounding it would combine {first.channels} with {other.channels} channels; take width='keep'"
+            )
+    return first
+
+
+def _check_shape_access(node):
+    """Sizes of the batch and the plane are the same before and after, where they are counted from the right end."""
+    if node.target is getattr:
+        if node.args[1] != "shape":
+            raise Unconvertible(f"it reads {node.args[1]!r}")
+        for user in node.users:
+            index = user.args[1] if user.target is operator.getitem else None
+            if not _is_stable(index):
+                raise Unconvertible("it reads the shape other than by shape[0], shape[-2], shape[-1] or shape[-2:]")
+    elif node.target == "size" and not (len(node.args) == 2 and _is_stable(node.args[1])):
+        raise Unconvertible("it reads the size other than by size(0), size(-2) or size(-1)")
+    elif node.target is operator.getitem:
+        raise Unconvertible("slices of values are not known to be equivariant")
+
+
+def _is_stable(index):
+    return index in (0, -1, -2) or index == slice(-2, None, None)
+
+
+def _upsample_of(node):
+    options = dict(zip(("size", "scale_factor", "mode", "align_corners"), node.args[1:], strict=False)) | node.kwargs
+    if options.get("size") is not None:
+        raise Unconvertible("F.interpolate to a given size; take scale_factor=, a whole number")
+    return nn.Upsample(
+        scale_factor=options["scale_factor"],
+        mode=options.get("mode", "nearest"),
+        align_corners=options.get("align_corners"),
+    )
+
+
+def _like(layer):
+    tensor = next(layer.parameters(), None)
+    return tensor if tensor is not None else torch.empty(0)
