@@ -18,6 +18,7 @@ from .nn import (
     GroupInstanceNorm2d,
     GroupLayerNorm2d,
     GroupMaxPool,
+    GroupSelfAttention2d,
     LiftingConv2d,
     Restrict,
     SpatialAdaptiveAvgPool2d,
@@ -144,6 +145,8 @@ class _Formula(nn.Module):
 
 def _plain_formula(layer):
     """A layer that is plain torch but for the checks of its arguments: what it computes, traced."""
+    for name, child in layer.named_children():
+        setattr(layer, name, _replace(child))
     return torch.fx.symbolic_trace(_Formula(layer))
 
 
@@ -151,6 +154,7 @@ _FORMULAS = (
     GroupGroupNorm2d,
     GroupInstanceNorm2d,
     GroupLayerNorm2d,
+    GroupSelfAttention2d,
     Restrict,
     SpatialAdaptiveAvgPool2d,
     SpatialAvgPool2d,

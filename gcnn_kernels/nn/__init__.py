@@ -1,5 +1,6 @@
 """The layers as ``torch.nn.Module``s."""
 
+from .attention import GroupSelfAttention2d
 from .conv import GroupConv2d, LiftingConv2d
 from .norm import ConditionalGroupBatchNorm2d, GroupBatchNorm2d
 from .pool import GroupAvgPool, GroupMaxPool
@@ -23,6 +24,7 @@ __all__ = [
     "GroupInstanceNorm2d",
     "GroupLayerNorm2d",
     "GroupMaxPool",
+    "GroupSelfAttention2d",
     "LiftingConv2d",
     "Restrict",
     "SpatialAdaptiveAvgPool2d",
