@@ -96,6 +96,33 @@ def _conv(layer, value, conversion, is_head):
     return fit, new, _map(out, layer.out_channels)
 
 
+def _conv_transpose(layer, value, conversion, is_head):
+    """Zeros between the pixels and a group convolution, which together are a transposed convolution."""
+    if layer.groups != 1:
+        raise Unconvertible(f"groups={layer.groups}: expected 1")
+    if any(layer.output_padding):
+        raise Unconvertible(
+            f"output_padding={layer.output_padding} adds pixels on the far side only; take 0 and an even filter, as "
+            "kernel_size=4, stride=2, padding=1, or an Upsample and a Conv2d"
+        )
+    if value.kind not in ("image", "map"):
+        raise Unconvertible("a transposed convolution of a flattened map")
+    names = ("kernel_size", "stride", "padding", "dilation")
+    k, stride, padding, dilation = (_square(name, getattr(layer, name)) for name in names)
+    near = dilation * (k - 1) - padding
+    if near < 0:
+        raise Unconvertible(f"padding={padding}: expected at most {dilation * (k - 1)}")
+    out = layer.out_channels if is_head else conversion.width(layer.out_channels)
+    lifts = value.kind == "image"
+    kind = gnn.LiftingConv2d if lifts else gnn.GroupConv2d
+    new = kind(
+        layer.in_channels if lifts else value.channels, out, k, 1, near, dilation, layer.bias is not None,
+        group=conversion.group,
+    )  # fmt: skip
+    _initialise(new, layer, fan_in=layer.in_channels * k * k)
+    return gnn.SpatialInsertZeros2d(stride), new, _map(out, layer.out_channels)
+
+
 def _linear(layer, value, conversion, is_head):
     if value.kind == "planar":
         return None, _planar_head(nn.Linear, layer, value), _after(value, layer.out_features)
@@ -184,6 +211,7 @@ def _flatten(layer, value, conversion, is_head):
 
 _CONVERTERS = (
     (nn.Conv2d, _conv),
+    (nn.ConvTranspose2d, _conv_transpose),
     (nn.Linear, _linear),
     ((nn.BatchNorm2d, nn.BatchNorm1d), _batch_norm),
     (nn.InstanceNorm2d, _instance_norm),
@@ -207,10 +235,11 @@ def _planar_head(kind, layer, value, **options):
 
 
 @torch.no_grad()
-def _initialise(new, layer):
+def _initialise(new, layer, fan_in=None):
     """Normal weights with the variance that those of the layer have, times the ratio of the fan-ins; its mean bias."""
-    fan_in, before = new.weight[0].numel(), layer.weight[0].numel()
-    new.weight.normal_(0, layer.weight.double().std(correction=0).item() * math.sqrt(before / fan_in))
+    before = layer.weight[0].numel() if fan_in is None else fan_in
+    deviation = layer.weight.double().std(correction=0).item()
+    new.weight.normal_(0, deviation * math.sqrt(before / new.weight[0].numel()))
     if new.bias is not None:
         new.bias.fill_(layer.bias.double().mean().item())
 

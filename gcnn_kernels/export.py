@@ -25,6 +25,7 @@ from .nn import (
     SpatialAvgPool2d,
     SpatialBlurPool2d,
     SpatialFit2d,
+    SpatialInsertZeros2d,
     SpatialMaxPool2d,
     SpatialUpsample,
 )
@@ -160,6 +161,7 @@ _FORMULAS = (
     SpatialAvgPool2d,
     SpatialBlurPool2d,
     SpatialFit2d,
+    SpatialInsertZeros2d,
     SpatialMaxPool2d,
     SpatialUpsample,
 )

@@ -11,6 +11,7 @@ from .spatial import (
     SpatialAvgPool2d,
     SpatialBlurPool2d,
     SpatialFit2d,
+    SpatialInsertZeros2d,
     SpatialMaxPool2d,
     SpatialUpsample,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "SpatialAvgPool2d",
     "SpatialBlurPool2d",
     "SpatialFit2d",
+    "SpatialInsertZeros2d",
     "SpatialMaxPool2d",
     "SpatialUpsample",
 ]

@@ -171,6 +171,25 @@ class SpatialFit2d(_Spatial):
         return text if self.dilation == 1 else f"{text}, dilation={self.dilation}"
 
 
+class SpatialInsertZeros2d(_Spatial):
+    """Puts stride - 1 zeros between neighbouring pixels, ``[..., H, W]`` -> ``[..., s (H - 1) + 1, s (W - 1) + 1]``.
+
+    A convolution with stride 1 after it is a transposed convolution with stride s, whose output turns with its input as
+    long as nothing is added on one side only (``output_padding``).
+    """
+
+    def __init__(self, stride: int = 2):
+        super().__init__()
+        self.stride = checks.whole("stride", stride, 1)
+
+    def planes(self, x):
+        one = torch.ones((), dtype=x.dtype, device=x.device).expand(x.shape[1], 1, 1, 1)
+        return F.conv_transpose2d(x, one, stride=self.stride, groups=x.shape[1])
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+
 class SpatialAdaptiveAvgPool2d(_Spatial):
     """Mean over windows so chosen that the output has a given size, ``[B, C, order, H, W]`` or an image.
 

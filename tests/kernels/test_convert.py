@@ -131,6 +131,17 @@ def test_unet_turns_with_the_image(group, width):
     assert converted.get_submodule("last.0").in_channels == 3 * lift.out_channels or width == "sqrt"
 
 
+@pytest.mark.parametrize("options", [(2, 2), (4, 2, 1)])
+def test_transposed_convolutions(options):
+    torch.manual_seed(0)
+    network = UNet(up=nn.ConvTranspose2d(32, 32, *options))
+    converted = gk.convert(network, "p4m")
+    assert check(converted, "p4m", 12).shape == (1, 2, 12, 12)
+    old, new = network.up.weight, converted.get_submodule("up").weight
+    ratio = (new.std() * new[0].numel() ** 0.5) / (old.std() * old[:, 0].numel() ** 0.5)
+    assert ratio.item() == pytest.approx(1, rel=0.05)
+
+
 def test_functions_methods_and_two_heads():
     torch.manual_seed(0)
     converted = gk.convert(Functional(), "p4m", width="keep")
@@ -212,6 +223,7 @@ def test_what_cannot_be_converted_is_named():
         ([nn.Conv2d(3, 4, 3), nn.Upsample(scale_factor=1.5)], "'1' (Upsample)"),
         ([nn.Conv2d(3, 4, 3), nn.LocalResponseNorm(2)], "'1' (LocalResponseNorm): there is no counterpart"),
         ([nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(20, 3)], "'2' (Linear): its 20 features are not 4 square planes"),
+        ([nn.ConvTranspose2d(3, 4, 3, 2, 1, 1)], "'0' (ConvTranspose2d): output_padding=(1, 1) adds pixels on the far"),
         ([nn.ReLU()], "there is no convolution in it"),
     ):
         with pytest.raises(ValueError) as error:

@@ -30,6 +30,7 @@ SPATIAL = {
     "blur": lambda: gk.nn.SpatialBlurPool2d(),
     "blur, 4 taps, stride 3": lambda: gk.nn.SpatialBlurPool2d(4, 3),
     "fit": lambda: gk.nn.SpatialFit2d(3, 2, 1),
+    "zeros": lambda: gk.nn.SpatialInsertZeros2d(2),
     "adaptive": lambda: gk.nn.SpatialAdaptiveAvgPool2d(4),
     "nearest": lambda: gk.nn.SpatialUpsample(),
     "bilinear": lambda: gk.nn.SpatialUpsample(3, "bilinear"),
@@ -103,6 +104,16 @@ def test_strided_convolutions_behind_a_fit():
             check_equivariant(nn.Sequential(fit, conv), "p4m", (1, 2, 8, size, size))
             x = torch.randn(1, 2, 8, size, size, dtype=torch.float64)
             assert conv(fit(x)).shape == conv(x).shape
+
+
+def test_zeros_and_a_convolution_are_a_transposed_convolution():
+    x = torch.randn(2, 3, 6, 7)
+    for k, stride, padding in ((2, 2, 0), (4, 2, 1), (3, 3, 1)):
+        transposed = nn.ConvTranspose2d(3, 4, k, stride, padding)
+        conv = gk.nn.LiftingConv2d(3, 4, k, padding=k - 1 - padding, group="p1")
+        conv.weight.data, conv.bias.data = transposed.weight.data.transpose(0, 1).flip(2, 3), transposed.bias.data
+        y = conv(gk.nn.SpatialInsertZeros2d(stride)(x)).squeeze(2)
+        torch.testing.assert_close(y, transposed(x), rtol=1e-4, atol=1e-5)
 
 
 def test_blur_is_the_binomial_filter():
