@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .groups import PointGroup
+from .nn import Restrict
 
 _PLANE_CONVS = (nn.Conv2d, nn.Conv1d, nn.Conv3d)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
@@ -110,7 +111,7 @@ def _plain_layer(module, entering, leaving, group):
 
 
 def _restriction(module, entering, leaving, group):
-    if type(module).__name__ == "Restrict":
+    if isinstance(module, Restrict):
         return f"after it the network is equivariant under its subgroup only; check that one instead of {group.name!r}"
     return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -238,9 +240,15 @@ def restrict(x: torch.Tensor, group: str | PointGroup, subgroup: str | PointGrou
         TypeError, ValueError: for an argument that does not fit; the message names it.
     """
     point, sub = point_group(group), point_group(subgroup)
-    slots = point.coset_slots(sub)
+    if not point.contains(sub):
+        raise ValueError(f"subgroup: expected a subgroup of {point.name!r}, got {sub.name!r}")
     check_restricted(x, point)
-    return choose_cosets(x, torch.from_numpy(slots).to(x.device))
+    return choose_cosets(x, _coset_slots(point, sub, x.device))
+
+
+@lru_cache(maxsize=64)
+def _coset_slots(point, sub, device):
+    return torch.from_numpy(point.coset_slots(sub)).to(device)
 
 
 def check_restricted(x: torch.Tensor, point: PointGroup) -> None:
