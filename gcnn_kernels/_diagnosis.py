@@ -8,20 +8,20 @@ from torch import nn
 from .groups import PointGroup
 from .nn import Restrict
 
-_PLANE_CONVS = (nn.Conv2d, nn.Conv1d, nn.Conv3d)
+_PLANE_CONVS = (nn.Conv2d, nn.ConvTranspose2d)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
-_TRANSPOSED = (nn.ConvTranspose2d,)
 
 
 def reason_of_module(
     module: nn.Module, entering: torch.Tensor | None, leaving: torch.Tensor, group: PointGroup
 ) -> str | None:
     """Why the output of a layer does not turn with its input, or None where that is not known."""
-    for find in (_windows, _same_padding, _output_padding, _flatten, _plain_layer, _restriction):
-        reason = find(module, entering, leaving, group)
-        if reason:
-            return reason
-    return _positional_parameter(module, leaving, group)
+    found = [
+        find(module, entering, leaving, group)
+        for find in (_plain_layer, _windows, _same_padding, _output_padding, _flatten, _restriction)
+    ]
+    reasons = [reason for reason in found if reason]
+    return ". Besides: ".join(reasons) if reasons else _positional_parameter(module, leaving, group)
 
 
 def reason_of_code(module: nn.Module, value: torch.Tensor, group: PointGroup) -> str:
@@ -95,12 +95,12 @@ def _flatten(module, entering, leaving, group):
 
 def _plain_layer(module, entering, leaving, group):
     channels = None if entering is None or entering.dim() < 2 else entering.shape[1]
-    if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)) and entering.dim() == 4:
+    if channels and isinstance(module, (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)):
         return (
             f"{type(module).__name__} over {channels} channels has a scale and a bias per slot where they are maps and "
             f"slots flattened; take nn.GroupBatchNorm2d on [B, C, {group.order}, H, W]"
         )
-    if isinstance(module, _PLANE_CONVS + _TRANSPOSED):
+    if isinstance(module, _PLANE_CONVS):
         return (
             f"{type(module).__name__} is equivariant to shifts only; take nn.LiftingConv2d for images, nn.GroupConv2d "
             "for maps on the group"

@@ -150,6 +150,12 @@ def test_a_stride_that_fits_the_size():
     assert "mod 2" in report.first.reason and "last 1 of 8 pixels" in report.first.reason
 
 
+def test_two_reasons_at_once():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU())
+    reason = gk.check_equivariance(network, torch.randn(2, 3, 8, 8)).first.reason
+    assert "equivariant to shifts only" in reason and "Besides: windows of 3 with stride 2" in reason
+
+
 def test_plain_copies_are_checked_as_they_are():
     plain = gk.to_plain(Network("p4"))
     assert gk.check_equivariance(plain, torch.randn(2, 3, 8, 8), "p4", perturb=False)
