@@ -110,7 +110,7 @@ def draw(path: Path, pictures: dict[str, np.ndarray]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=Path, required=True, help="an RGB image of hematoxylin and DAB stain")
-    parser.add_argument("--steps", type=int, default=200, help="of training (%(default)s)")
+    parser.add_argument("--steps", type=int, default=300, help="of training (%(default)s)")
     parser.add_argument("--width", type=int, default=16, help="channels of the U-Net's first level (%(default)s)")
     parser.add_argument("--figure", type=Path, help="where to draw the test part and both segmentations")
     given = parser.parse_args()
