@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from . import nn as gnn
 
@@ -64,6 +65,10 @@ def convert_layer(layer, value, conversion, is_head):
     """
     if value.kind == "unknown":
         return None, layer, value  # the cause has been named
+    if parametrize.is_parametrized(layer) or layer._forward_pre_hooks or layer._forward_hooks:
+        raise Unconvertible(
+            "its parametrization or hooks (spectral norm, weight norm) would be lost; add them afterwards"
+        )
     if isinstance(layer, _ELEMENTWISE):
         return None, layer, value
     for kinds, convert in _CONVERTERS:
@@ -141,7 +146,12 @@ def _batch_norm(layer, value, conversion, is_head):
     if value.kind not in ("map", "flat"):
         return None, layer, value
     new = gnn.GroupBatchNorm2d(
-        value.channels, layer.eps, layer.momentum, layer.affine, track_running_stats=layer.track_running_stats
+        value.channels,
+        layer.eps,
+        layer.momentum,
+        layer.affine,
+        track_running_stats=layer.track_running_stats,
+        sync=isinstance(layer, nn.SyncBatchNorm),
     )
     return None, _with_constants(new, layer), value
 
@@ -181,7 +191,10 @@ def _avg_pool(layer, value, conversion, is_head):
 
 
 def _adaptive_pool(layer, value, conversion, is_head):
-    return None, gnn.SpatialAdaptiveAvgPool2d(_square("output_size", layer.output_size)), value
+    size = _square("output_size", layer.output_size)
+    if not isinstance(size, int):
+        raise Unconvertible(f"output_size={layer.output_size}: expected a number")
+    return None, gnn.SpatialAdaptiveAvgPool2d(size), value
 
 
 def _upsample(layer, value, conversion, is_head):
@@ -209,11 +222,17 @@ def _flatten(layer, value, conversion, is_head):
     return None, layer, value if value.kind == "planar" else _flat(value.channels, value.before)
 
 
+def _softmax(layer, value, conversion, is_head):
+    if layer.dim != 1 or value.kind != "planar":
+        raise Unconvertible("only a softmax over the channels, dimension 1, behind the last layer is known")
+    return None, layer, value
+
+
 _CONVERTERS = (
     (nn.Conv2d, _conv),
     (nn.ConvTranspose2d, _conv_transpose),
     (nn.Linear, _linear),
-    ((nn.BatchNorm2d, nn.BatchNorm1d), _batch_norm),
+    ((nn.BatchNorm2d, nn.BatchNorm1d, nn.SyncBatchNorm), _batch_norm),
     (nn.InstanceNorm2d, _instance_norm),
     (nn.GroupNorm, _group_norm),
     (nn.MaxPool2d, _max_pool),
@@ -223,6 +242,7 @@ _CONVERTERS = (
     (nn.Dropout2d, _dropout),
     (nn.PReLU, _prelu),
     (nn.Flatten, _flatten),
+    ((nn.Softmax, nn.LogSoftmax), _softmax),
 )
 
 

@@ -30,6 +30,7 @@ _ELEMENTWISE = {
     torch.add, torch.mul, torch.sub, torch.relu, torch.sigmoid, torch.tanh,
     F.relu, F.leaky_relu, F.gelu, F.silu, F.elu, F.relu6, F.hardswish, F.hardtanh, F.sigmoid, F.softplus,
 }  # fmt: skip
+_SOFTMAX = {torch.softmax, torch.log_softmax, F.softmax, F.log_softmax}
 _ELEMENTWISE_METHODS = {"add", "add_", "mul", "mul_", "relu", "relu_", "sigmoid", "tanh", "contiguous", "clone"}
 
 
@@ -99,7 +100,9 @@ class _Conversion:
         self.values: dict[fx.Node, Value] = {}
         self.replaced: dict[str, tuple[nn.Module, Value]] = {}
         self.problems: list[str] = []
-        self.heads = self._find_heads()
+        self.heads: set[fx.Node] = set()  # the layers with weights behind which there is no other such layer
+        self.last: set[fx.Node] = set()  # what has no layer with weights behind it
+        self._find_ends()
 
     def run(self) -> None:
         for node in list(self.graph.nodes):
@@ -122,17 +125,22 @@ class _Conversion:
     def width(self, channels: int) -> int:
         return max(1, round(channels / self.divisor))
 
-    def _find_heads(self):
-        """The layers with weights behind which there is no other such layer."""
-        behind: dict[fx.Node, bool] = {}
-        heads = set()
+    def _find_ends(self):
         for node in reversed(self.graph.nodes):
-            weighted = node.op == "call_module" and isinstance(self.modules[node.target], _WEIGHTED)
-            later = any(behind[user] for user in node.users)
-            behind[node] = later or weighted
-            if weighted and not later:
-                heads.add(node)
-        return heads
+            if any(user not in self.last or user in self.heads for user in node.users):
+                continue
+            self.last.add(node)
+            if node.op == "call_module" and isinstance(self.modules[node.target], _WEIGHTED):
+                self.heads.add(node)
+        self.heads = {node for node in self.heads if not self._joins_others(node)}
+
+    def _joins_others(self, head):
+        """Whether its output meets values from before it (in a residual block), whose widths it has to have."""
+        return any(
+            source not in self.last and source.op != "placeholder"
+            for user in _users(head)
+            for source in user.all_input_nodes
+        )
 
     def _placeholder(self, node):
         self.values[node] = Value("image", None, None)
@@ -141,20 +149,17 @@ class _Conversion:
         raise Unconvertible("a parameter or buffer of a module's own may break equivariance")
 
     def _output(self, node):
-        def pooled(value_node):
-            value = self.values.get(value_node)
-            if value is None or value.kind not in ("map", "flat"):
-                return value_node
-            with self.graph.inserting_before(node):
-                return self._pool_group(value_node)
-
-        node.args = fx.map_arg(node.args, pooled)
+        self._pool_inputs(node)
 
     def _call_module(self, node):
         layer = self.modules[node.target]
         source = node.args[0] if node.args else next(iter(node.kwargs.values()))
         value = self._value(source)
-        if node in self.heads and value.kind in ("map", "flat") and _acts_on_channels_alone(layer, value):
+        if isinstance(layer, (nn.Softmax, nn.LogSoftmax)) and node in self.last:
+            self._pool_inputs(node)
+            source = node.all_input_nodes[0]
+            value = self._value(source)
+        if node in self.heads and _acts_on_channels_alone(layer, value):
             with self.graph.inserting_before(node):
                 pooled = self._pool_group(source, flatten=isinstance(layer, nn.Linear))
             node.replace_input_with(source, pooled)
@@ -186,7 +191,9 @@ class _Conversion:
         if target in (getattr, operator.getitem):
             _check_shape_access(node)
         elif target in _ELEMENTWISE:
-            self.values[node] = _combined(inputs)
+            self.values[node] = self._combined(node)
+        elif target in _SOFTMAX:
+            self._softmax(node, node.args[1] if len(node.args) > 1 else node.kwargs.get("dim"))
         elif target in (torch.cat, torch.concat):
             self.values[node] = self._concatenated(node, inputs)
         elif target is torch.flatten:
@@ -195,6 +202,9 @@ class _Conversion:
             # Traced, its argument ``training`` is a constant; the module's is not.
             p = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
             self._call_layer_function(node, nn.Dropout(p))
+        elif target is F.interpolate and node in self.last and _is_smooth(node):
+            self._pool_inputs(node)
+            self.values[node] = self._value(node.args[0])
         elif target is F.interpolate:
             self._call_layer_function(node, _upsample_of(node))
         elif target in (F.max_pool2d, F.avg_pool2d, torch.max_pool2d):
@@ -214,7 +224,9 @@ class _Conversion:
                 self.values[node] = value
             return
         if node.target in _ELEMENTWISE_METHODS:
-            self.values[node] = _combined([self.values[n] for n in node.all_input_nodes if n in self.values])
+            self.values[node] = self._combined(node)
+        elif node.target in ("softmax", "log_softmax"):
+            self._softmax(node, node.args[1] if len(node.args) > 1 else node.kwargs.get("dim"))
         elif node.target == "size":
             _check_shape_access(node)
         elif node.target == "flatten":
@@ -265,6 +277,44 @@ class _Conversion:
         self.values[node] = value if keep else Value("flat", value.channels, value.before)
         self._erase(node, new)
 
+    def _softmax(self, node, dim):
+        self._pool_inputs(node)
+        value = self._value(node.args[0])
+        if dim != 1 or value.kind != "planar":
+            raise Unconvertible("only a softmax over the channels, dimension 1, behind the last layer is known")
+        self.values[node] = value
+
+    def _combined(self, node):
+        """Of the inputs of what works on every element alone."""
+        inputs = [n for n in node.all_input_nodes if n in self.values]
+        kinds = {self.values[n].kind for n in inputs}
+        if node in self.last and kinds & {"image", "planar"}:
+            self._pool_inputs(node)
+            inputs = [n for n in node.all_input_nodes if n in self.values]
+            kinds = {self.values[n].kind for n in inputs}
+        first, *others = (self.values[n] for n in inputs)
+        if kinds == {"image", "planar"}:  # such as an image plus what a network finds to be missing in it
+            return next(self.values[n] for n in inputs if self.values[n].kind == "planar")
+        for other in others:
+            if other.kind != first.kind:
+                raise Unconvertible(f"it combines a value of kind {first.kind!r} with one of kind {other.kind!r}")
+            if other.channels != first.channels:
+                raise Unconvertible(
+                    f"after rounding it would combine {first.channels} with {other.channels} channels; "
+                    "take width='keep'"
+                )
+        return first
+
+    def _pool_inputs(self, node):
+        """Pools what of the node's inputs is a map on the group over the group."""
+        for source in node.all_input_nodes:
+            value = self.values.get(source)
+            if value is not None and value.kind in ("map", "flat"):
+                with self.graph.inserting_before(node):
+                    pooled = self._pool_group(source)
+                self.values[pooled] = Value("planar", value.channels, value.before)
+                node.replace_input_with(source, pooled)
+
     def _concatenated(self, node, inputs):
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         kinds = {value.kind for value in inputs}
@@ -310,23 +360,32 @@ class _Conversion:
                 self.graph.erase_node(user)
 
 
+def _users(node):
+    """What is computed from it."""
+    found, new = set(), [node]
+    while new:
+        more = set(new.pop().users) - found
+        found |= more
+        new += more
+    return found
+
+
 def _acts_on_channels_alone(layer, value):
     """Whether a head has no extent in the plane, so that the pooling over the group can come before it."""
     if isinstance(layer, nn.Linear):
-        return layer.in_features == value.before
-    return isinstance(layer, nn.Conv2d) and tuple(layer.kernel_size) == (1, 1) and tuple(layer.stride) == (1, 1)
+        return value.kind == "flat" and layer.in_features == value.before
+    return (
+        value.kind == "map"
+        and isinstance(layer, nn.Conv2d)
+        and tuple(layer.kernel_size) == (1, 1)
+        and tuple(layer.stride) == (1, 1)
+    )
 
 
-def _combined(inputs):
-    first = inputs[0]
-    for other in inputs[1:]:
-        if other.kind != first.kind:
-            raise Unconvertible(f"it combines a value of kind {first.kind!r} with one of kind {other.kind!r}")
-        if other.channels != first.channels:
-            raise Unconvertible(
-                f"after rounding it would combine {first.channels} with {other.channels} channels; take width='keep'"
-            )
-    return first
+def _is_smooth(node):
+    """Whether an interpolation is symmetric for every size, as nearest neighbours are not."""
+    mode = node.args[3] if len(node.args) > 3 else node.kwargs.get("mode", "nearest")
+    return mode in ("bilinear", "bicubic")
 
 
 def _check_shape_access(node):

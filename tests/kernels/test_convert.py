@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 from torchvision import models
 
 import gcnn_kernels as gk
@@ -183,6 +184,34 @@ def test_plain_copy_and_training():
     torch.testing.assert_close(plain(x), converted.eval()(x), rtol=1e-4, atol=1e-5)
 
 
+class Denoiser(nn.Module):
+    """What it finds is taken off the image; and a second output with softmax, enlarged to the image's size."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+        self.noise, self.classes = nn.Conv2d(8, 3, 3, padding=1), nn.Conv2d(8, 4, 3, stride=2)
+
+    def forward(self, x):
+        y = self.body(x)
+        classes = F.interpolate(self.classes(y), size=x.shape[-2:], mode="bilinear")
+        return x - self.noise(y), F.log_softmax(classes, dim=1)
+
+
+def test_image_minus_what_is_found_and_softmax():
+    torch.manual_seed(0)
+    clean, classes = check(gk.convert(Denoiser(), "p4m"), "p4m", 10)
+    assert clean.shape == (1, 3, 10, 10) and classes.shape == (1, 4, 10, 10)
+    torch.testing.assert_close(classes.exp().sum(1), torch.ones(1, 10, 10, dtype=torch.float64))
+    network = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten(), nn.Linear(4, 3), nn.LogSoftmax(1))
+    assert check(gk.convert(network, "p4"), "p4", 5).exp().sum().item() == pytest.approx(1)
+
+
+def test_a_backbone_without_a_head():
+    network = nn.Sequential(*list(models.resnet18().children())[:6])
+    assert check(gk.convert(network, "p4"), "p4", 17).shape[1] == 64
+
+
 class OnlyInTraining(nn.Sequential):
     def forward(self, x):
         return super().forward(x) * 2 if self.training else super().forward(x)
@@ -224,6 +253,8 @@ def test_what_cannot_be_converted_is_named():
         ([nn.Conv2d(3, 4, 3), nn.LocalResponseNorm(2)], "'1' (LocalResponseNorm): there is no counterpart"),
         ([nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(20, 3)], "'2' (Linear): its 20 features are not 4 square planes"),
         ([nn.ConvTranspose2d(3, 4, 3, 2, 1, 1)], "'0' (ConvTranspose2d): output_padding=(1, 1) adds pixels on the far"),
+        ([spectral_norm(nn.Conv2d(3, 4, 3))], "'0' (ParametrizedConv2d): its parametrization or hooks"),
+        ([nn.Conv2d(3, 4, 3), nn.Linear(4, 3)], "'1' (Linear): a Linear on something other than a flattened map"),
         ([nn.ReLU()], "there is no convolution in it"),
     ):
         with pytest.raises(ValueError) as error:
