@@ -1,97 +1,29 @@
-"""An ordinary convolutional network as a G-CNN: ``convert``.
-
-The network is traced by torch.fx. Along its graph every value is an image (before the lifting), a map on the group, a
-map whose flattening is pending, or something planar behind the pooling over the group; every module and operation is
-replaced by what does the same to that kind of value.
-"""
+"""The walk along a network's graph, on which each node becomes its counterpart on the group."""
 
 from __future__ import annotations
 
-import copy
-import math
 import operator
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from . import _checks as checks
-from . import nn as gnn
-from ._conversion_layers import Unconvertible, Value, convert_layer
-from .groups import PointGroup, point_group
+from .. import nn as gnn
+from .functions import ELEMENTWISE, ELEMENTWISE_METHODS, SOFTMAX, check_shape_access, is_smooth, upsample_of
+from .layers import Unconvertible, Value, convert_layer
 
-__all__ = ["convert"]
-
-_POOLS = {"max": gnn.GroupMaxPool, "average": gnn.GroupAvgPool}
 _WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-#: what works on every element alone, or on pairs of elements
-_ELEMENTWISE = {
-    operator.add, operator.iadd, operator.mul, operator.imul, operator.sub, operator.truediv, operator.neg,
-    torch.add, torch.mul, torch.sub, torch.relu, torch.sigmoid, torch.tanh,
-    F.relu, F.leaky_relu, F.gelu, F.silu, F.elu, F.relu6, F.hardswish, F.hardtanh, F.sigmoid, F.softplus,
-}  # fmt: skip
-_SOFTMAX = {torch.softmax, torch.log_softmax, F.softmax, F.log_softmax}
-_ELEMENTWISE_METHODS = {"add", "add_", "mul", "mul_", "relu", "relu_", "sigmoid", "tanh", "contiguous", "clone"}
 
 
-def convert(module: nn.Module, group: str | PointGroup = "p4m", *, width: str = "sqrt", pool: str = "max") -> nn.Module:
-    """An ordinary convolutional network as one that is exactly equivariant under a group.
-
-    The first convolutions lift to the group, the others become group convolutions, norms and pooling their counterparts
-    on the group, and the maps are pooled over the group before the last layer (the head: a ``Linear`` or the last
-    convolution). So a classifier becomes invariant, a U-Net's output turns with the image. Where a stride would leave
-    pixels out, ``nn.SpatialFit2d`` or a larger pooling window keeps this exact for every size. A ``Linear`` on a
-    flattened plane, as VGG has it, becomes a group convolution over the whole plane.
-
-    Understood are Conv2d, ConvTranspose2d, BatchNorm, InstanceNorm2d, GroupNorm, MaxPool2d, AvgPool2d, adaptive average
-    pooling, Upsample, Linear, dropout, activations, additions, products, concatenations of channels and flattening, in
-    whatever order torch.fx can trace: the ResNets and VGGs of torchvision, U-Nets.
+class Conversion:
+    """Walks along a traced network's graph and replaces what it meets.
 
     Args:
-        module: takes images ``[B, C, H, W]``. It is left as it is.
-        group: of the result.
-        width: "sqrt" divides the numbers of channels by sqrt(order), rounded, which keeps the number of parameters
-            about the same; "keep" keeps them, with ``order`` times as many parameters.
-        pool: "max" or "average": the pooling over the group.
-
-    Returns:
-        a module with new random weights, whose variances are those of the given network's, fan-in for fan-in; the names
-        of its submodules are kept.
-
-    Raises:
-        ValueError: for what cannot be converted; one message names all of it.
+        network: traced; it is changed.
+        group: of the layers.
+        divisor: of the widths.
+        pool: the class of the pooling over the group.
     """
-    point = point_group(group)
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module: expected an nn.Module, got {type(module).__name__}")
-    checks.one_of("width", width, ("sqrt", "keep"))
-    checks.one_of("pool", pool, tuple(_POOLS))
-    network = copy.deepcopy(module)
-    network = fx.GraphModule(network, _trace(network), class_name=type(module).__name__)
-    _Conversion(network, point, 1.0 if width == "keep" else math.sqrt(point.order), pool).run()
-    return network.train(module.training)
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return type(module).__module__.startswith("gcnn_kernels") or super().is_leaf_module(module, qualified_name)
-
-
-def _trace(network):
-    """The graph in training mode, which has to be that in evaluation mode too, but for functions such as dropout."""
-    try:
-        evaluation = _Tracer().trace(network.eval())
-        training = _Tracer().trace(network.train())
-    except Exception as error:
-        raise ValueError(f"module: expected a network that torch.fx can trace, got {error}") from error
-    steps, others = ([(n.op, n.target) for n in graph.nodes] for graph in (training, evaluation))
-    if steps != others:
-        raise ValueError("module: expected a network that computes the same in training and evaluation, got another")
-    return training
-
-
-class _Conversion:
-    """Walks along the graph and replaces what it meets."""
 
     def __init__(self, network, group, divisor, pool):
         self.network, self.graph = network, network.graph
@@ -189,10 +121,10 @@ class _Conversion:
             return
         target = node.target
         if target in (getattr, operator.getitem):
-            _check_shape_access(node)
-        elif target in _ELEMENTWISE:
+            check_shape_access(node)
+        elif target in ELEMENTWISE:
             self.values[node] = self._combined(node)
-        elif target in _SOFTMAX:
+        elif target in SOFTMAX:
             self._softmax(node, node.args[1] if len(node.args) > 1 else node.kwargs.get("dim"))
         elif target in (torch.cat, torch.concat):
             self.values[node] = self._concatenated(node, inputs)
@@ -202,11 +134,11 @@ class _Conversion:
             # Traced, its argument ``training`` is a constant; the module's is not.
             p = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
             self._call_layer_function(node, nn.Dropout(p))
-        elif target is F.interpolate and node in self.last and _is_smooth(node):
+        elif target is F.interpolate and node in self.last and is_smooth(node):
             self._pool_inputs(node)
             self.values[node] = self._value(node.args[0])
         elif target is F.interpolate:
-            self._call_layer_function(node, _upsample_of(node))
+            self._call_layer_function(node, upsample_of(node))
         elif target in (F.max_pool2d, F.avg_pool2d, torch.max_pool2d):
             kind = nn.AvgPool2d if target is F.avg_pool2d else nn.MaxPool2d
             self._call_layer_function(node, kind(*node.args[1:], **node.kwargs))
@@ -223,12 +155,12 @@ class _Conversion:
             if value is not None:
                 self.values[node] = value
             return
-        if node.target in _ELEMENTWISE_METHODS:
+        if node.target in ELEMENTWISE_METHODS:
             self.values[node] = self._combined(node)
         elif node.target in ("softmax", "log_softmax"):
             self._softmax(node, node.args[1] if len(node.args) > 1 else node.kwargs.get("dim"))
         elif node.target == "size":
-            _check_shape_access(node)
+            check_shape_access(node)
         elif node.target == "flatten":
             self._flatten(node, node.args[1:] or (node.kwargs.get("start_dim", 0),))
         elif node.target in ("view", "reshape") and len(node.args) == 3 and node.args[2] == -1:
@@ -328,7 +260,7 @@ class _Conversion:
         )
 
     def _pool_group(self, source, flatten=False):
-        pooled = self._insert("group_pool", _POOLS[self.pool](), source)
+        pooled = self._insert("group_pool", self.pool(), source)
         if flatten or self.values[source].kind == "flat":
             pooled = self.graph.call_function(torch.flatten, (pooled, 1))
         return pooled
@@ -379,42 +311,6 @@ def _acts_on_channels_alone(layer, value):
         and isinstance(layer, nn.Conv2d)
         and tuple(layer.kernel_size) == (1, 1)
         and tuple(layer.stride) == (1, 1)
-    )
-
-
-def _is_smooth(node):
-    """Whether an interpolation is symmetric for every size, as nearest neighbours are not."""
-    mode = node.args[3] if len(node.args) > 3 else node.kwargs.get("mode", "nearest")
-    return mode in ("bilinear", "bicubic")
-
-
-def _check_shape_access(node):
-    """Sizes of the batch and the plane are the same before and after, where they are counted from the right end."""
-    if node.target is getattr:
-        if node.args[1] != "shape":
-            raise Unconvertible(f"it reads {node.args[1]!r}")
-        for user in node.users:
-            index = user.args[1] if user.target is operator.getitem else None
-            if not _is_stable(index):
-                raise Unconvertible("it reads the shape other than by shape[0], shape[-2], shape[-1] or shape[-2:]")
-    elif node.target == "size" and not (len(node.args) == 2 and _is_stable(node.args[1])):
-        raise Unconvertible("it reads the size other than by size(0), size(-2) or size(-1)")
-    elif node.target is operator.getitem:
-        raise Unconvertible("slices of values are not known to be equivariant")
-
-
-def _is_stable(index):
-    return index in (0, -1, -2) or index == slice(-2, None, None)
-
-
-def _upsample_of(node):
-    options = dict(zip(("size", "scale_factor", "mode", "align_corners"), node.args[1:], strict=False)) | node.kwargs
-    if options.get("size") is not None:
-        raise Unconvertible("F.interpolate to a given size; take scale_factor=, a whole number")
-    return nn.Upsample(
-        scale_factor=options["scale_factor"],
-        mode=options.get("mode", "nearest"),
-        align_corners=options.get("align_corners"),
     )
 
 
