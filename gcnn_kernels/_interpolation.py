@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 
+from ._constants import constant
 from ._layout import to_map_format
 from .groups import PointGroup
 
@@ -23,7 +25,7 @@ def coset_filters(weight: torch.Tensor, group: PointGroup) -> torch.Tensor:
     """``[Cout, Cin, S, k, k]`` for H -> ``[Cout*q, Cin*q, |K|, k, k]`` for K (lifting: ``[Cout*q, Cin, 1, k, k]``)."""
     cout, cin, slots, k, _ = weight.shape
     q, order = group.cosets, group.grid_subgroup.order
-    rotations = _filter_rotations(group, k, weight.device).to(weight.dtype)  # [q, k*k, k*k]
+    rotations = _filter_rotations(group, k, weight.dtype, weight.device)  # [q, k*k, k*k]
     taps = weight.flatten(3)
     if slots == 1:
         turned = torch.einsum("cvt,oist->ocisv", rotations, taps)
@@ -31,6 +33,20 @@ def coset_filters(weight: torch.Tensor, group: PointGroup) -> torch.Tensor:
     chosen = taps[:, :, _coset_slots(group, weight.device)]  # [Cout, Cin, c, d, u, k*k]
     turned = torch.einsum("cvt,oicdut->ociduv", rotations, chosen)
     return turned.reshape(cout * q, cin * q, order, k, k)
+
+
+def coset_filters_adjoint(turned: torch.Tensor, group: PointGroup, in_slots: int) -> torch.Tensor:
+    """The adjoint of :func:`coset_filters`: filters for K -> ``[Cout, Cin, in_slots, k, k]`` for H."""
+    q, k = group.cosets, turned.shape[-1]
+    cout, cin = turned.shape[0] // q, turned.shape[1] if in_slots == 1 else turned.shape[1] // q
+    rotations = _filter_rotations(group, k, turned.dtype, turned.device)
+    if in_slots == 1:
+        taps = torch.einsum("cvt,ocisv->oist", rotations, turned.reshape(cout, q, cin, 1, k * k))
+        return taps.reshape(cout, cin, 1, k, k)
+    chosen = torch.einsum("cvt,ociduv->oicdut", rotations, turned.reshape(cout, q, cin, q, -1, k * k))
+    targets = _coset_slots(group, turned.device).flatten(1).argsort(1)  # [c, slot]: where the slot went
+    taps = chosen.flatten(3, 4).gather(3, targets[None, None, :, :, None].expand(cout, cin, -1, -1, k * k)).sum(2)
+    return taps.reshape(cout, cin, in_slots, k, k)
 
 
 def split_cosets(x: torch.Tensor, group: PointGroup) -> torch.Tensor:
@@ -46,14 +62,13 @@ def join_cosets(y: torch.Tensor, group: PointGroup) -> torch.Tensor:
 
 
 @lru_cache(maxsize=64)
-def _filter_rotations(group, k, device):
-    return torch.from_numpy(group.filter_rotations(k)).to(device)
+def _filter_rotations(group, k, dtype, device):
+    return constant(group.filter_rotations(k), device, dtype)
 
 
 @lru_cache(maxsize=64)
 def _coset_slots(group, device):
     """int64 ``[q, q, |K|]``: the slot c^-1 u d of H."""
     q, order = group.cosets, group.grid_subgroup.order
-    d, u = torch.arange(q), torch.arange(order)
-    quotient = torch.from_numpy(group.quotient)
-    return torch.stack([quotient[c][u[None, :] * q + d[:, None]] for c in range(q)]).to(device)
+    d, u = np.arange(q), np.arange(order)
+    return constant(np.stack([group.quotient[c][u[None, :] * q + d[:, None]] for c in range(q)]), device)

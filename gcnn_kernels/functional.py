@@ -9,7 +9,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from . import _checks as checks
-from ._interpolation import coset_filters, join_cosets, split_cosets
+from ._constants import constant
+from ._interpolation import join_cosets, split_cosets
 from ._layout import plane_format, to_map_format
 from .groups import PointGroup, point_group
 from .ops.library import OPS
@@ -46,7 +47,11 @@ def lift_conv2d(x, weight, bias=None, group="p4", stride=1, padding=0, dilation=
     point = point_group(group)
     checks.tensor("x", x, dims=(4,), shape="[B, Cin, H, W]")
     checks.tensor("weight", weight, dims=(4,), shape="[Cout, Cin, k, k]")
-    return _conv(x.unsqueeze(2), weight.unsqueeze(2), bias, point, stride, padding, dilation, algorithm, backend)
+    x, weight = x.unsqueeze(2), weight.unsqueeze(2)
+    x, options = _checked(x, weight, bias, stride, padding, dilation, algorithm, backend)
+    if point.on_grid:
+        return OPS.conv(x, weight, bias, point.name, *options)
+    return _conv_of_cosets(x, weight, bias, point, options)
 
 
 def group_conv2d(
@@ -69,10 +74,14 @@ def group_conv2d(
     checks.tensor("weight", weight, dims=(5,), shape=f"[Cout, Cin, {point.order}, k, k]")
     checks.slots("x", x, 2, point)
     checks.slots("weight", weight, 2, point)
-    return _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend)
+    x, options = _checked(x, weight, bias, stride, padding, dilation, algorithm, backend)
+    if point.on_grid:
+        return OPS.conv(x, weight, bias, point.name, *options)
+    return _conv_of_cosets(x, weight, bias, point, options)
 
 
-def _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend):
+def _checked(x, weight, bias, stride, padding, dilation, algorithm, backend):
+    """The map, padded where the operator cannot, and the operator's options."""
     cout, cin, _, k, k_width = weight.shape
     if k != k_width or k == 0:
         raise ValueError(f"weight: expected a square filter, at least 1 x 1, got {k} x {k_width}")
@@ -88,15 +97,16 @@ def _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend)
     stride = checks.pair("stride", stride, 1)
     dilation = checks.pair("dilation", dilation, 1)
     x, padding = _resolve_padding(x, k, stride, padding, dilation)
-    options = (stride, padding, dilation, algorithm, backend)
-    if point.on_grid:
-        return OPS.conv(x, weight, bias, point.name, *options)
+    return x, (stride, padding, dilation, algorithm, backend)
+
+
+def _conv_of_cosets(x, weight, bias, point, options):
     q = point.cosets
     if x.shape[2] > 1:
         x = split_cosets(x, point)
     if bias is not None:
         bias = bias.repeat_interleave(q)
-    y = OPS.conv(x, coset_filters(weight, point), bias, point.grid_subgroup.name, *options)
+    y = OPS.conv(x, OPS.coset_filters(weight, point.name), bias, point.grid_subgroup.name, *options)
     return join_cosets(y, point)
 
 
@@ -243,12 +253,19 @@ def restrict(x: torch.Tensor, group: str | PointGroup, subgroup: str | PointGrou
     if not point.contains(sub):
         raise ValueError(f"subgroup: expected a subgroup of {point.name!r}, got {sub.name!r}")
     check_restricted(x, point)
-    return choose_cosets(x, _coset_slots(point, sub, x.device))
+    return choose_cosets(x, _coset_slots(point.name, sub.name, x.device))
+
+
+def _coset_slots(group, subgroup, device):
+    return _coset_slots_on(device, group, subgroup)
+
+
+_coset_slots._dynamo_marked_constant = True  # torch.compiler.assume_constant_result without its import of two seconds
 
 
 @lru_cache(maxsize=64)
-def _coset_slots(point, sub, device):
-    return torch.from_numpy(point.coset_slots(sub)).to(device)
+def _coset_slots_on(device, group, subgroup):
+    return constant(point_group(group).coset_slots(point_group(subgroup)), device)
 
 
 def check_restricted(x: torch.Tensor, point: PointGroup) -> None:
@@ -286,7 +303,7 @@ def expand_filters(weight, group, *, backend="auto"):
     if point.on_grid:
         return OPS.expand_filters(weight, point.name, backend)
     q, order = point.cosets, point.grid_subgroup.order
-    stack = OPS.expand_filters(coset_filters(weight, point), point.grid_subgroup.name, backend)
+    stack = OPS.expand_filters(OPS.coset_filters(weight, point.name), point.grid_subgroup.name, backend)
     stack = stack.unflatten(0, (-1, q, order)).transpose(1, 2).flatten(0, 2)
     if weight.shape[2] > 1:
         stack = stack.unflatten(1, (-1, q, order)).transpose(2, 3).flatten(1, 3)

@@ -11,7 +11,6 @@ of the rows (``np.flipud``). Coordinates are (row, column) with the origin at th
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -207,32 +206,34 @@ class PointGroup:
         return np.stack(rows)
 
 
-_groups: dict[str, PointGroup] = {}
+_MAX_ROTATIONS = 99
+# All there are, made at once: a dictionary that changes is nothing that torch.compile could trace.
+_GROUPS = {
+    point: PointGroup(_PLANE_NAMES.get(point, point), n, point[0] == "d")
+    for n in range(1, _MAX_ROTATIONS + 1)
+    for point in (f"c{n}", f"d{n}")
+}
+_GROUPS |= {plane: _GROUPS[point] for plane, point in _ALIASES.items()}
 
 
 def point_group(name: str | PointGroup) -> PointGroup:
     """The point group of that name.
 
     Args:
-        name: "p1", "p4", "p4m" (or "C4", "D4"), or "c<n>", "d<n>"; upper and lower case are the same. A group itself
-            is returned as the one object that there is of it.
+        name: "p1", "p4", "p4m" (or "C4", "D4"), or "c<n>", "d<n>" for n up to 99; upper and lower case are the same. A
+            group itself is returned as the one object that there is of it.
 
     Raises:
         ValueError: for any other name.
     """
     if isinstance(name, PointGroup):
-        found = _groups.get(name.name) or point_group(name.name)
+        found = _GROUPS.get(name.name)
         if found is not name and found != name:
             raise ValueError(f"group must be one made by point_group, got {name!r}")
         return found
     if not isinstance(name, str):
         raise TypeError(f"group must be a name such as 'p4', got {type(name).__name__}")
-    if name in _groups:
-        return _groups[name]
-    point = _ALIASES.get(name.lower(), name.lower())
-    match = re.fullmatch(r"([cd])([1-9][0-9]?)", point)
-    if match is None:
-        raise ValueError(f"group must be 'p1', 'p4', 'p4m', 'c<n>' or 'd<n>', got {name!r}")
-    if point not in _groups:
-        _groups[point] = PointGroup(_PLANE_NAMES.get(point, point), int(match[2]), match[1] == "d")
-    return _groups.setdefault(name, _groups[point])
+    found = _GROUPS.get(name) or _GROUPS.get(name.lower())
+    if found is None:
+        raise ValueError(f"group must be 'p1', 'p4', 'p4m', 'c<n>' or 'd<n>', n up to {_MAX_ROTATIONS}, got {name!r}")
+    return found

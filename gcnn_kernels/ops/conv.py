@@ -16,10 +16,12 @@ import threading
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 
 from .._layout import map_format
 from ..backends import ConvProblem, choose_for_conv
 from ..groups import point_group
+from .batching import fold, unfold
 from .library import OPS, define
 
 _GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend"
@@ -146,22 +148,96 @@ def _nones(ctx):
     return (None,) * len(ctx.geometry)
 
 
-define(f"conv(Tensor x, Tensor weight, Tensor? bias, {_GEOMETRY}) -> Tensor", _conv, _conv_fake, autocast=True)
+def _conv_jvp(arguments, tangents, output):
+    x, weight, _, *geometry = arguments
+    dx, dweight, dbias = tangents[:3]
+    terms = [] if dbias is None else [dbias[:, None, None, None].expand_as(output)]
+    if dx is not None:
+        terms.append(OPS.conv(dx, weight, None, *geometry))
+    if dweight is not None:
+        terms.append(OPS.conv(x, dweight, None, *geometry))
+    return sum(terms[1:], terms[0])
+
+
+# In the batching rules, a batch of maps is more samples, and a batch of filters more channels; where both come in
+# batches it is a convolution of as many groups of channels, by the filter stack and torch's own.
+
+
+def _conv_batched(info, in_dims, x, weight, bias, *geometry):
+    n = info.batch_size
+    x_dim, weight_dim, bias_dim = in_dims[:3]
+    if weight_dim is None and bias_dim is None:
+        return unfold(OPS.conv(fold(x, x_dim, 0), weight, bias, *geometry), 0, n)
+    weight, bias = fold(weight, weight_dim, 0, n), fold(bias, bias_dim, 0, n)
+    if x_dim is None:
+        return unfold(OPS.conv(x, weight, bias, *geometry), 1, n)
+    x, (group, stride, padding, dilation, _, backend) = fold(x, x_dim, 1), geometry
+    if bias is not None:
+        bias = bias.repeat_interleave(point_group(group).order)
+    stack = OPS.expand_filters(weight, group, backend)
+    y = F.conv2d(x.flatten(1, 2), stack, bias, stride, padding, dilation, n)
+    return y.unflatten(1, (n, -1, point_group(group).order)), 1
+
+
+def _conv_input_grad_batched(info, in_dims, grad, weight, size, *geometry):
+    n = info.batch_size
+    grad_dim, weight_dim = in_dims[:2]
+    if weight_dim is None:
+        return unfold(OPS.conv_input_grad(fold(grad, grad_dim, 0), weight, size, *geometry), 0, n)
+    if grad_dim is None:
+        return unfold(OPS.conv_input_grad(grad, fold(weight, weight_dim, 1), size, *geometry), 1, n)
+    grad, weight = fold(grad, grad_dim, 1), fold(weight, weight_dim, 0)
+    group, stride, padding, dilation, _, backend = geometry
+    channels, slots = weight.shape[1:3]
+    stack = OPS.expand_filters(weight, group, backend)
+    shape = (grad.shape[0], n * channels * slots, *size)
+    gx = torch.nn.grad.conv2d_input(shape, stack, grad.flatten(1, 2), stride, padding, dilation, n)
+    return gx.unflatten(1, (n, channels, slots)), 1
+
+
+def _conv_weight_grad_batched(info, in_dims, grad, x, kernel, *geometry):
+    n = info.batch_size
+    grad_dim, x_dim = in_dims[:2]
+    if x_dim is None:
+        return unfold(OPS.conv_weight_grad(fold(grad, grad_dim, 1), x, kernel, *geometry), 0, n)
+    if grad_dim is None:
+        return unfold(OPS.conv_weight_grad(grad, fold(x, x_dim, 1), kernel, *geometry), 1, n)
+    grad, x = fold(grad, grad_dim, 1).flatten(1, 2), fold(x, x_dim, 1)
+    group, stride, padding, dilation, _, backend = geometry
+    slots = x.shape[2]
+    x = x.flatten(1, 2)
+    shape = (grad.shape[1], x.shape[1] // n, kernel, kernel)
+    gstack = torch.nn.grad.conv2d_weight(x, shape, grad, stride, padding, dilation, n)
+    return unfold(OPS.reduce_filters(gstack, group, slots, backend), 0, n)
+
+
+define(
+    f"conv(Tensor x, Tensor weight, Tensor? bias, {_GEOMETRY}) -> Tensor",
+    _conv,
+    _conv_fake,
+    save=_save_conv,
+    backward=_conv_backward,
+    jvp=_conv_jvp,
+    batched=_conv_batched,
+    autocast=True,
+)
 define(
     f"conv_input_grad(Tensor grad, Tensor weight, SymInt[2] size, {_GEOMETRY}) -> Tensor",
     _conv_input_grad,
     _conv_input_grad_fake,
+    save=_save_conv_input_grad,
+    backward=_conv_input_grad_backward,
+    linear=2,
+    batched=_conv_input_grad_batched,
     autocast=True,
 )
 define(
     f"conv_weight_grad(Tensor grad, Tensor x, SymInt kernel, {_GEOMETRY}) -> Tensor",
     _conv_weight_grad,
     _conv_weight_grad_fake,
+    save=_save_conv_weight_grad,
+    backward=_conv_weight_grad_backward,
+    linear=2,
+    batched=_conv_weight_grad_batched,
     autocast=True,
 )
-for _name, _backward, _save in (
-    ("conv", _conv_backward, _save_conv),
-    ("conv_input_grad", _conv_input_grad_backward, _save_conv_input_grad),
-    ("conv_weight_grad", _conv_weight_grad_backward, _save_conv_weight_grad),
-):
-    torch.library.register_autograd(f"gcnn_kernels::{_name}", _backward, setup_context=_save)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..backends import choose
 from ..groups import point_group
+from .batching import folded_into
 from .library import OPS, define
 
 
@@ -44,7 +43,21 @@ def _reduce_backward(ctx, grad):
     return OPS.expand_filters(grad, ctx.group, ctx.backend), None, None, None
 
 
-define("expand_filters(Tensor weight, str group, str backend) -> Tensor", _expand, _expand_fake)
-define("reduce_filters(Tensor stack, str group, int in_slots, str backend) -> Tensor", _reduce, _reduce_fake)
-torch.library.register_autograd("gcnn_kernels::expand_filters", _expand_backward, setup_context=_save_expand)
-torch.library.register_autograd("gcnn_kernels::reduce_filters", _reduce_backward, setup_context=_save_reduce)
+define(
+    "expand_filters(Tensor weight, str group, str backend) -> Tensor",
+    _expand,
+    _expand_fake,
+    save=_save_expand,
+    backward=_expand_backward,
+    linear=1,
+    batched=folded_into(0, "expand_filters"),
+)
+define(
+    "reduce_filters(Tensor stack, str group, int in_slots, str backend) -> Tensor",
+    _reduce,
+    _reduce_fake,
+    save=_save_reduce,
+    backward=_reduce_backward,
+    linear=1,
+    batched=folded_into(0, "reduce_filters"),
+)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import _C
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import forward_ad
 
 LIBRARY = torch.library.Library("gcnn_kernels", "DEF")
 OPS = torch.ops.gcnn_kernels
@@ -10,13 +15,35 @@ OPS = torch.ops.gcnn_kernels
 _AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 
-def define(schema: str, kernel, fake, *, autocast: bool = False) -> None:
+def define(
+    schema: str,
+    kernel: Callable,
+    fake: Callable,
+    *,
+    save: Callable | None = None,
+    backward: Callable | None = None,
+    linear: int = 0,
+    jvp: Callable | None = None,
+    composed: Callable | None = None,
+    batched: Callable | None = None,
+    autocast: bool = False,
+) -> None:
     """Registers one functional operator for all devices.
+
+    The derivatives are torch's own kind: the operator's autograd kernel is one node of the graph, and below it the
+    operator is called again. So ``torch.func``'s transforms compose with it as with any operator of torch.
 
     Args:
         schema: in the dispatcher's language, without namespace.
         kernel: the implementation; it dispatches to a backend itself.
         fake: the implementation on meta tensors.
+        save, backward: as ``setup_context`` and ``backward`` of ``torch.autograd.Function``.
+        linear: forward mode of an operator that is linear in each of its first arguments, so many.
+        jvp: forward mode of any other: ``jvp(arguments, tangents, output)``, the tangent of the (first) output in
+            differentiable operators. Tangents are one for each argument, None where it does not vary.
+        composed: instead of these, the operator's formula in differentiable operators of torch. It takes the operator's
+            place in forward mode and where ``torch.func`` differentiates.
+        batched: the batching rule of ``torch.vmap``, as ``torch.library.register_vmap`` takes it.
         autocast: whether floating-point tensors are cast to the autocast dtype (as torch does for convolutions).
     """
     name = schema.split("(", 1)[0]
@@ -26,6 +53,82 @@ def define(schema: str, kernel, fake, *, autocast: bool = False) -> None:
     if autocast:
         for device_type, key in _AUTOCAST_KEYS.items():
             LIBRARY.impl(name, _autocast_kernel(name, device_type), key)
+    if backward is not None:
+        operator = getattr(OPS, name).default
+        differentiate = _autograd_kernel(operator, save, backward, jvp or _multilinear(operator, linear), composed)
+        LIBRARY.impl(name, differentiate, "Autograd", with_keyset=True)
+    if batched is not None:
+        torch.library.register_vmap(f"gcnn_kernels::{name}", batched, lib=LIBRARY)
+
+
+def _autograd_kernel(operator, save, backward, jvp, composed):
+    """What the dispatcher calls first: it hands on to the kernels and puts a node for ``backward`` into the graph.
+
+    ``torch.library.register_autograd`` would do for reverse mode outside of ``torch.func``, no further.
+    """
+    after_autograd = _C._after_autograd_keyset
+    defaults = [a.default_value for a in operator._schema.arguments]
+
+    def keep(ctx, *args):
+        *args, (output, ctx.tangent) = args
+        save(ctx, args, output)
+        return output
+
+    def backward_of_all(ctx, *grads):
+        return *backward(ctx, *grads), None  # the last argument is the pair of output and tangent
+
+    def tangents_of_all(ctx, *_):
+        return (ctx.tangent, *[None] * (len(operator._schema.returns) - 1))
+
+    # Its apply is the plain one. That of torch.autograd.Function would hand the node to torch.func as a whole, which
+    # need not know it: the operators called here and in ``backward`` take part in its transforms.
+    node = type(
+        f"{operator._opname}_node",
+        (torch.autograd.function._SingleLevelFunction,),
+        {
+            "forward": staticmethod(keep),
+            "backward": staticmethod(backward_of_all),
+            "jvp": staticmethod(tangents_of_all),
+        },
+    )
+
+    def autograd(keyset, *args):
+        tangents = None if forward_ad._current_level < 0 else _tangents(args)
+        backwards = _C.is_grad_enabled() and _C._any_requires_grad(*args)
+        transformed = _C._are_functorch_transforms_active()
+        if composed is not None and (tangents is not None or (backwards and transformed)):
+            return composed(*args)
+        with _C._AutoDispatchBelowAutograd():
+            output = operator.redispatch(keyset & after_autograd, *args)
+        if tangents is None and not backwards:
+            return output
+        tangent = None if tangents is None else jvp(_primals(args), tangents, output)
+        args = (*args, *defaults[len(args) :], (output, tangent))  # the dispatcher leaves out trailing defaults
+        if not transformed:
+            return node.apply(*args)
+        with enable_single_level_autograd_function():
+            return node.apply(*args)
+
+    return autograd
+
+
+def _tangents(args):
+    """The tangent of each argument, None where it has none; None if none has one."""
+    found = [forward_ad.unpack_dual(a).tangent if isinstance(a, torch.Tensor) else None for a in args]
+    return None if all(t is None for t in found) else found
+
+
+def _primals(args):
+    return [forward_ad.unpack_dual(a).primal if isinstance(a, torch.Tensor) else a for a in args]
+
+
+def _multilinear(operator, count):
+    def jvp(arguments, tangents, output):
+        varying = [i for i in range(count) if tangents[i] is not None]
+        terms = [operator(*arguments[:i], tangents[i], *arguments[i + 1 :]) for i in varying]
+        return sum(terms[1:], terms[0])
+
+    return jvp
 
 
 def _autocast_kernel(name, device_type):

@@ -13,6 +13,7 @@ from .._layout import map_format
 from ..backends import choose
 from ..backends.base import accumulator
 from ..backends.norm_formulas import per_map, weighted_totals
+from .batching import fold, unfold
 from .library import OPS, define
 
 _OPTIONS = "float eps, float slope, bool sync, str backend"
@@ -71,34 +72,67 @@ def _backward_fake(grad, x, mean, var, weight, bias, count, eps, slope, sync, ba
     return _like_map(x), sums, torch.empty_like(sums)
 
 
-def _composed_backward(grad, x, mean, var, weight, bias, count, eps, slope, sync):
-    """What ``_backward`` computes, in differentiable torch operators; the statistics are recomputed from x."""
-    from torch.distributed.nn.functional import all_reduce
+def _composed_eval(x, mean, var, weight, bias, eps, slope, backend):
+    """What ``_eval`` computes, in differentiable torch operators; mean and variance are constants, as torch's are."""
+    dtype = accumulator(x.dtype)
+    return _composed_map(x, mean.detach().to(dtype), var.detach().to(dtype), weight, bias, eps, slope)
 
-    dtype = mean.dtype
-    grad, x = grad.to(dtype), x.to(dtype)
+
+def _composed_train(x, weight, bias, eps, slope, sync, backend):
+    """What ``_train`` computes, in differentiable torch operators."""
+    mean, var, count = _composed_moments(x.to(accumulator(x.dtype)), sync)
+    return _composed_map(x, mean, var, weight, bias, eps, slope), mean.detach(), var.detach(), count
+
+
+def _composed_map(x, mean, var, weight, bias, eps, slope):
+    y = _affine(_standardised(x.to(mean.dtype), mean, var, eps), weight, bias)
+    return torch.where(y > 0, y, slope * y).to(x.dtype)
+
+
+def _composed_backward(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend):
+    """What ``_backward`` computes, in differentiable torch operators; the statistics are recomputed from x."""
+    map_dtype, dtype = x.dtype, accumulator(x.dtype)
+    grad, x, mean, var = grad.to(dtype), x.to(dtype), mean.to(dtype), var.to(dtype)
     if count is not None:
-        totals = torch.stack([x.sum((0, 2, 3, 4)), torch.ones_like(mean) * (x.numel() // x.shape[1])])
-        mean = _over(all_reduce(totals) if sync else totals)
-        totals = torch.stack([(x - per_map(mean)).square().sum((0, 2, 3, 4)), totals[1]])
-        var = _over(all_reduce(totals) if sync else totals)
-    rstd = per_map((var + eps).rsqrt())
-    xhat = (x - per_map(mean)) * rstd
-    y = xhat if weight is None else xhat * per_map(weight.to(dtype))
-    y = y if bias is None else y + per_map(bias.to(dtype))
-    g = torch.where(y > 0, grad, slope * grad)
+        mean, var, _ = _composed_moments(x, sync)
+    xhat = _standardised(x, mean, var, eps)
+    g = torch.where(_affine(xhat, weight, bias) > 0, grad, slope * grad)
     sum_g, sum_gx = g.sum((2, 3, 4)), (g * xhat).sum((2, 3, 4))
     totals = weighted_totals(sum_g, sum_gx, weight)
     if sync:
-        totals = all_reduce(totals)
+        totals = _sum_over_ranks(totals)
     mean_g, mean_gx = torch.zeros_like(totals) if count is None else totals / count
     if weight is not None:
         g = g * per_map(weight.to(dtype))
-    return rstd * (g - per_map(mean_g) - xhat * per_map(mean_gx)), sum_g, sum_gx
+    gx = per_map((var + eps).rsqrt()) * (g - per_map(mean_g) - xhat * per_map(mean_gx))
+    return gx.to(map_dtype), sum_g, sum_gx
 
 
-def _over(totals):
-    return totals[0] / totals[1]
+def _composed_moments(x, sync):
+    """Mean, variance and number of the values of each map, over all ranks if ``sync``."""
+    count = torch.full((), x.numel() // x.shape[1], dtype=x.dtype, device=x.device)
+    total = x.sum((0, 2, 3, 4))
+    if sync:
+        *_, count = totals = _sum_over_ranks(torch.cat([total, count.view(1)]))
+        total = totals[:-1]
+    mean = total / count
+    squares = (x - per_map(mean)).square().sum((0, 2, 3, 4))
+    return mean, (_sum_over_ranks(squares) if sync else squares) / count, count.detach()
+
+
+def _sum_over_ranks(totals):
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(totals)
+
+
+def _standardised(x, mean, var, eps):
+    return (x - per_map(mean)) * per_map((var + eps).rsqrt())
+
+
+def _affine(xhat, weight, bias):
+    y = xhat if weight is None else xhat * per_map(weight.to(xhat.dtype))
+    return y if bias is None else y + per_map(bias.to(xhat.dtype))
 
 
 def _like_map(x):
@@ -141,7 +175,7 @@ def _like_parameter(sums, parameter):
 
 
 def _save_backward(ctx, inputs, output):
-    *tensors, ctx.eps, ctx.slope, ctx.sync, _ = inputs
+    *tensors, ctx.eps, ctx.slope, ctx.sync, ctx.backend = inputs
     ctx.save_for_backward(*tensors)
 
 
@@ -151,13 +185,11 @@ def _backward_backward(ctx, *grads):
     with torch.enable_grad():
         # Aliases, at which the derivative below stops: in a network with two norms the history of grad leads back to x.
         grad, x, weight, bias = (t if t is None else t.view_as(t) for t in (grad, x, weight, bias))
-        outputs = _composed_backward(grad, x, mean, var, weight, bias, count, ctx.eps, ctx.slope, ctx.sync)
+        outputs = _composed_backward(grad, x, mean, var, weight, bias, count, ctx.eps, ctx.slope, ctx.sync, ctx.backend)
     arguments = (grad, x, None, None, weight, bias, None)
     wanted = [i for i, a in enumerate(arguments) if a is not None and ctx.needs_input_grad[i]]
     # The sum of g is a constant where grad is one.
-    outputs, grads = zip(
-        *((o, g.to(o.dtype)) for o, g in zip(outputs, grads, strict=True) if o.requires_grad), strict=True
-    )
+    outputs, grads = zip(*((o, g) for o, g in zip(outputs, grads, strict=True) if o.requires_grad), strict=True)
     found = torch.autograd.grad(
         outputs,
         [arguments[i] for i in wanted],
@@ -171,26 +203,62 @@ def _backward_backward(ctx, *grads):
     return tuple(result)
 
 
+# In the batching rules every one of the batch has moments of its own, so that a batch counts as more channels.
+
+
+def _train_batched(info, in_dims, x, weight, bias, *options):
+    n = info.batch_size
+    y, mean, var, count = OPS.batch_norm(*_folded(n, in_dims, x, weight, bias), *options)
+    (y, dim), (mean, _), (var, _) = unfold(y, 1, n), unfold(mean, 0, n), unfold(var, 0, n)
+    return (y, mean, var, count), (dim, 0, 0, None)
+
+
+def _eval_batched(info, in_dims, x, mean, var, weight, bias, *options):
+    n = info.batch_size
+    return unfold(OPS.batch_norm_eval(*_folded(n, in_dims, x, mean, var, weight, bias), *options), 1, n)
+
+
+def _backward_batched(info, in_dims, grad, x, mean, var, weight, bias, count, *options):
+    n = info.batch_size
+    if in_dims[6] is not None:
+        count = count[0]  # the same for all
+    found = OPS.batch_norm_backward(*_folded(n, in_dims, grad, x, mean, var, weight, bias), count, *options)
+    return tuple(unfold(t, 1, n)[0] for t in found), (1, 1, 1)
+
+
+def _folded(n, in_dims, *tensors):
+    """Maps ``[B, C, S, H, W]``, moments and parameters ``[C]`` or ``[B, C]`` with the batch folded into C."""
+    for t, dim in zip(tensors, in_dims, strict=False):
+        rank = 0 if t is None else t.dim() - (dim is not None)
+        yield fold(t, dim, 0 if rank == 1 else 1, n)
+
+
 define(
     f"batch_norm(Tensor x, Tensor? weight, Tensor? bias, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor)",
     _train,
     _train_fake,
+    save=_save_train,
+    backward=_train_backward,
+    composed=_composed_train,
+    batched=_train_batched,
 )
 define(
     "batch_norm_eval(Tensor x, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, "
     "float eps, float slope, str backend) -> Tensor",
     _eval,
     _eval_fake,
+    save=_save_eval,
+    backward=_eval_backward,
+    composed=_composed_eval,
+    batched=_eval_batched,
 )
 define(
     "batch_norm_backward(Tensor grad, Tensor x, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, "
     f"Tensor? count, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
     _backward,
     _backward_fake,
+    save=_save_backward,
+    backward=_backward_backward,
+    composed=_composed_backward,
+    batched=_backward_batched,
 )
-for _name, _formula, _save in (
-    ("batch_norm", _train_backward, _save_train),
-    ("batch_norm_eval", _eval_backward, _save_eval),
-    ("batch_norm_backward", _backward_backward, _save_backward),
-):
-    torch.library.register_autograd(f"gcnn_kernels::{_name}", _formula, setup_context=_save)

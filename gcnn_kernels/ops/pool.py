@@ -6,6 +6,7 @@ import torch
 
 from .._layout import map_format, plane_format
 from ..backends import choose
+from .batching import fold, unfold
 from .library import OPS, define
 
 
@@ -69,12 +70,50 @@ def _gather_backward(ctx, grad):
     return OPS.group_max_scatter(grad, index, ctx.slots, ctx.backend), None, None
 
 
-define("group_max(Tensor x, str backend) -> (Tensor, Tensor)", _max, _max_fake)
-define("group_max_scatter(Tensor grad, Tensor index, int slots, str backend) -> Tensor", _scatter, _scatter_fake)
-define("group_max_gather(Tensor x, Tensor index, str backend) -> Tensor", _gather, _gather_fake)
-for _name, _backward, _save in (
-    ("group_max", _max_backward, _save_max),
-    ("group_max_scatter", _scatter_backward, _save_scatter),
-    ("group_max_gather", _gather_backward, _save_gather),
-):
-    torch.library.register_autograd(f"gcnn_kernels::{_name}", _backward, setup_context=_save)
+def _max_jvp(arguments, tangents, output):
+    return OPS.group_max_gather(tangents[0], output[1], arguments[1])
+
+
+def _max_batched(info, in_dims, x, backend):
+    n = info.batch_size
+    (value, dim), (index, _) = (unfold(y, 0, n) for y in OPS.group_max(fold(x, in_dims[0], 0), backend))
+    return (value, index), (dim, dim)
+
+
+def _scatter_batched(info, in_dims, grad, index, *options):
+    n = info.batch_size
+    return unfold(OPS.group_max_scatter(fold(grad, in_dims[0], 0, n), fold(index, in_dims[1], 0, n), *options), 0, n)
+
+
+def _gather_batched(info, in_dims, x, index, backend):
+    n = info.batch_size
+    return unfold(OPS.group_max_gather(fold(x, in_dims[0], 0, n), fold(index, in_dims[1], 0, n), backend), 0, n)
+
+
+define(
+    "group_max(Tensor x, str backend) -> (Tensor, Tensor)",
+    _max,
+    _max_fake,
+    save=_save_max,
+    backward=_max_backward,
+    jvp=_max_jvp,
+    batched=_max_batched,
+)
+define(
+    "group_max_scatter(Tensor grad, Tensor index, int slots, str backend) -> Tensor",
+    _scatter,
+    _scatter_fake,
+    save=_save_scatter,
+    backward=_scatter_backward,
+    linear=1,
+    batched=_scatter_batched,
+)
+define(
+    "group_max_gather(Tensor x, Tensor index, str backend) -> Tensor",
+    _gather,
+    _gather_fake,
+    save=_save_gather,
+    backward=_gather_backward,
+    linear=1,
+    batched=_gather_batched,
+)

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from ..._constants import constant
 from ...groups import PointGroup
 
 
@@ -60,16 +61,16 @@ def correlations(
     row, column = np.divmod(place, k)
     shifts = np.stack([row * dilation[0] - padding[0], column * dilation[1] - padding[1]], -1)
     if form == "lift":
-        sources, matrix = taps, torch.ones(1, 1, dtype=dtype)
+        sources, matrix = taps, _constant(np.ones((1, 1)), dtype)
     elif form == "stack":
-        sources, matrix = action[group.inverse].T, torch.eye(group.order, dtype=dtype)
+        sources, matrix = action[group.inverse].T, _constant(np.eye(group.order), dtype)
     else:
         slots = group.inverse if backward else np.arange(group.order)
         sources = slots * k * k + (taps if (form == "spread") != backward else action[slots].T)
         matrix = filter_transform(group, dtype)
     return Correlations(
-        torch.from_numpy(np.ascontiguousarray(-shifts if backward else shifts, dtype=np.int32)),
-        torch.from_numpy(np.ascontiguousarray(sources, dtype=np.int64)),
+        _constant(-shifts if backward else shifts, torch.int32),
+        _constant(sources, torch.int64),
         matrix,
         (1, 1) if backward else stride,
         stride if backward else (1, 1),
@@ -97,7 +98,7 @@ def filter_transform(group: PointGroup, dtype: torch.dtype) -> torch.Tensor:
     else:
         a, b, re, im = q * np.sqrt(np.array([1, 1, 2, 2]) / 4)[:, None]
         rows = [a, b, re, re - im, re + im]
-    return torch.from_numpy(np.stack(rows)).to(dtype)
+    return _constant(np.stack(rows), dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +143,16 @@ def tap_transform(group: PointGroup, k: int, dtype: torch.dtype) -> TapTransform
     products.sort(key=lambda product: product[0])
     owners, inputs, rows = zip(*products, strict=True)
     return TapTransform(
-        torch.from_numpy(np.stack(basis)).to(dtype),
-        torch.from_numpy(np.searchsorted(owners, np.arange(len(entries) + 1)).astype(np.int32)),
-        torch.tensor(inputs, dtype=torch.int32),
-        torch.arange(k * k)[None],
-        torch.from_numpy(np.stack(rows)).to(dtype),
+        _constant(np.stack(basis), dtype),
+        _constant(np.searchsorted(owners, np.arange(len(entries) + 1)), torch.int32),
+        _constant(np.array(inputs), torch.int32),
+        _constant(np.arange(k * k)[None], torch.int64),
+        _constant(np.stack(rows), dtype),
     )
+
+
+def _constant(table, dtype):
+    return constant(table, torch.device("cpu"), dtype)
 
 
 def _copies(irrep, action):

@@ -22,7 +22,7 @@ def conv(problem, x, weight, bias=None):
     weight = weight.to(dtype).contiguous()
     if bias is not None:
         bias = bias.to(dtype).contiguous()
-    y = torch.empty(problem.computed_shape, dtype=dtype, memory_format=torch.channels_last_3d)
+    y = torch.empty(problem.computed_shape, dtype=dtype, device=x.device, memory_format=torch.channels_last_3d)
     if form == "taps":
         taps = tap_transform(problem.group, problem.kernel, dtype)
         torch.ops.gcnn_cpu.lift(
@@ -48,7 +48,7 @@ def conv_weight_grad(problem, grad, x):
     form, backward = cost.weight_grad_form(problem)
     tables = _tables(problem, dtype, form, backward)
     grad, x = _fast(grad, dtype), _fast(x, dtype)
-    weight_grad = torch.empty(problem.weight_shape, dtype=dtype)
+    weight_grad = torch.empty(problem.weight_shape, dtype=dtype, device=x.device)
     torch.ops.gcnn_cpu.conv_weight_grad(
         *((x, grad) if backward else (grad, x)), backward, form == "stack",
         tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, weight_grad,
