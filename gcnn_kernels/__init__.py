@@ -8,7 +8,15 @@
 
 from . import nn
 from .export import to_plain
-from .functional import expand_filters, group_avg_pool, group_batch_norm, group_conv2d, group_max_pool, lift_conv2d
+from .functional import (
+    expand_filters,
+    group_avg_pool,
+    group_batch_norm,
+    group_conv2d,
+    group_conv_transpose2d,
+    group_max_pool,
+    lift_conv2d,
+)
 from .groups import point_group
 from .ops.conv import no_weight_gradients
 
@@ -19,6 +27,7 @@ __all__ = [
     "group_avg_pool",
     "group_batch_norm",
     "group_conv2d",
+    "group_conv_transpose2d",
     "group_max_pool",
     "lift_conv2d",
     "nn",

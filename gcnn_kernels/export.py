@@ -9,7 +9,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from .functional import ACTIVATION_SLOPES, expand_filters
-from .nn import ConditionalGroupBatchNorm2d, GroupAvgPool, GroupBatchNorm2d, GroupConv2d, GroupMaxPool, LiftingConv2d
+from .nn import (
+    ConditionalGroupBatchNorm2d,
+    GroupAvgPool,
+    GroupBatchNorm2d,
+    GroupConv2d,
+    GroupConvTranspose2d,
+    GroupMaxPool,
+    LiftingConv2d,
+)
 
 __all__ = ["to_plain"]
 
@@ -41,12 +49,17 @@ def _replace(module):
 
 
 def _conv2d(conv):
-    order = conv.point_group.order
     stack = expand_filters(conv.weight, conv.group).detach()
     plain = nn.Conv2d(
         stack.shape[1], stack.shape[0], conv.kernel_size, conv.stride, conv.padding, conv.dilation,
         bias=conv.bias is not None, padding_mode=conv.padding_mode, device=stack.device, dtype=stack.dtype,
     )  # fmt: skip
+    return _filled(plain, conv, stack)
+
+
+def _filled(plain, conv, stack):
+    """The plain layer with its numbers, and what makes a map on the group of its output."""
+    order = conv.point_group.order
     plain.weight.data.copy_(stack)
     if conv.bias is not None:
         plain.bias.data.copy_(conv.bias.detach().repeat_interleave(order))
@@ -59,6 +72,15 @@ def _plain_lift(conv):
 
 def _plain_conv(conv):
     return nn.Sequential(nn.Flatten(1, 2), *_conv2d(conv))
+
+
+def _plain_conv_transpose(conv):
+    stack = expand_filters(conv.weight, conv.group).detach()
+    plain = nn.ConvTranspose2d(
+        stack.shape[0], stack.shape[1], conv.kernel_size, conv.stride, conv.padding, conv.output_padding,
+        bias=conv.bias is not None, dilation=conv.dilation, device=stack.device, dtype=stack.dtype,
+    )  # fmt: skip
+    return nn.Sequential(nn.Flatten(1, 2), *_filled(plain, conv, stack))
 
 
 class _Norm(nn.Module):
@@ -119,6 +141,7 @@ class _Mean(nn.Module):
 _PLAIN = {
     LiftingConv2d: _plain_lift,
     GroupConv2d: _plain_conv,
+    GroupConvTranspose2d: _plain_conv_transpose,
     GroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainNorm(norm)),
     ConditionalGroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainConditionalNorm(norm)),
     GroupMaxPool: lambda pool: torch.fx.symbolic_trace(_Max()),

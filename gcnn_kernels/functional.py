@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from torch import Tensor
 
 from . import _checks as checks
 from ._interpolation import coset_filters, join_cosets, split_cosets
 from ._layout import plane_format
-from .groups import point_group
+from .groups import PointGroup, point_group
 from .ops.library import OPS
 
 ACTIVATION_SLOPES = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
@@ -70,8 +71,79 @@ def group_conv2d(
     return _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend)
 
 
-def _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend):
-    cout, cin, _, k, k_width = weight.shape
+def group_conv_transpose2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    group: str | PointGroup = "p4",
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    output_padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    *,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> Tensor:
+    """Transposed group convolution, for upsampling: the gradient of :func:`group_conv2d` with respect to its input.
+
+        y(s, q) = bias + sum_{h,t} w[h^-1 s, h^-1 t] x(h, p)     over p, t with stride*p + dilation*t = q + padding
+
+    Equivalent to ``F.conv_transpose2d(x.flatten(1, 2), expand_filters(weight, group), ...).unflatten(1, (-1, order))``.
+
+    Args:
+        x: ``[B, Cin, order, H, W]``, any floating dtype; channels_last_3d is fastest.
+        weight: ``[Cin, Cout, order, k, k]``, dtype and device of x: the filter of the convolution ``Cout -> Cin`` that
+            it transposes.
+        bias: ``[Cout]`` or None; one number per map on the group.
+        group, algorithm, backend: as in :func:`lift_conv2d`.
+        stride, padding, output_padding, dilation: as in ``torch.nn.functional.conv_transpose2d``.
+
+    Returns:
+        ``[B, Cout, order, H', W']`` in x's dtype and memory format, with
+        ``H' = (H - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1``. A quarter turn of x turns the
+        output and rolls its slots, exactly, where output_padding is 0: rows are added on one side only.
+
+    Raises:
+        TypeError, ValueError: for an argument that does not fit; the message names it.
+        RuntimeError: if the backend or algorithm asked for cannot serve here; the message says why.
+    """
+    point = point_group(group)
+    checks.tensor("x", x, dims=(5,), shape=f"[B, Cin, {point.order}, H, W]")
+    checks.tensor("weight", weight, dims=(5,), shape=f"[Cin, Cout, {point.order}, k, k]")
+    checks.slots("x", x, 2, point)
+    checks.slots("weight", weight, 2, point)
+    cin, cout, _, k, _ = weight.shape
+    _check_filter(x, weight, bias, cin, cout)
+    stride, dilation = checks.pair("stride", stride, 1), checks.pair("dilation", dilation, 1)
+    padding, output_padding = checks.pair("padding", padding, 0), checks.pair("output_padding", output_padding, 0)
+    if any(o >= max(s, d) for o, s, d in zip(output_padding, stride, dilation, strict=True)):
+        raise ValueError(
+            f"output_padding: expected less than the stride {stride} or the dilation {dilation}, got {output_padding}"
+        )
+    # What reaches a whole stride beyond the last pixel is as if pixels followed that are zero.
+    far = [o // s for o, s in zip(output_padding, stride, strict=True)]
+    if any(far):
+        x = F.pad(x, (0, far[1], 0, far[0]))
+    rest = [o % s for o, s in zip(output_padding, stride, strict=True)]
+    geometry = zip(x.shape[3:], stride, padding, dilation, rest, strict=True)
+    size = [(n - 1) * s - 2 * p + d * (k - 1) + r + 1 for n, s, p, d, r in geometry]
+    if min(*size, *x.shape[3:]) < 1:
+        raise ValueError(
+            f"padding: a {k} x {k} filter (dilation {dilation}, stride {stride}) on a plane of {tuple(x.shape[3:])} "
+            f"with padding {padding} leaves no output, {tuple(size)}"
+        )
+    options = (stride, padding, dilation, algorithm, backend)
+    if point.on_grid:
+        y = OPS.conv_input_grad(x, weight, size, point.name, *options)
+    else:
+        filters = coset_filters(weight, point)
+        y = OPS.conv_input_grad(split_cosets(x, point), filters, size, point.grid_subgroup.name, *options)
+        y = join_cosets(y, point)
+    return y if bias is None else y + bias.to(y.dtype)[:, None, None, None]
+
+
+def _check_filter(x, weight, bias, cin, cout):
+    k, k_width = weight.shape[-2:]
     if k != k_width or k == 0:
         raise ValueError(f"weight: expected a square filter, at least 1 x 1, got {k} x {k_width}")
     if cout == 0 or cin == 0:
@@ -83,6 +155,11 @@ def _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend)
     if bias is not None:
         checks.vector("bias", bias, cout, "x", x)
         checks.same_dtype("bias", bias, "x", x)
+
+
+def _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend):
+    cout, cin, _, k, _ = weight.shape
+    _check_filter(x, weight, bias, cin, cout)
     stride = checks.pair("stride", stride, 1)
     dilation = checks.pair("dilation", dilation, 1)
     x, padding = _resolve_padding(x, k, stride, padding, dilation)

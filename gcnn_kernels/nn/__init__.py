@@ -1,6 +1,6 @@
 """The layers as ``torch.nn.Module``s."""
 
-from .conv import GroupConv2d, LiftingConv2d
+from .conv import GroupConv2d, GroupConvTranspose2d, LiftingConv2d
 from .norm import ConditionalGroupBatchNorm2d, GroupBatchNorm2d
 from .pool import GroupAvgPool, GroupMaxPool
 
@@ -9,6 +9,7 @@ __all__ = [
     "GroupAvgPool",
     "GroupBatchNorm2d",
     "GroupConv2d",
+    "GroupConvTranspose2d",
     "GroupMaxPool",
     "LiftingConv2d",
 ]

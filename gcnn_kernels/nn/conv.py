@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,8 @@ from torch import nn
 from .. import _checks as checks
 from .._layout import to_map_format
 from ..backends import check_choice
-from ..functional import group_conv2d, lift_conv2d, same_padding
-from ..groups import point_group
+from ..functional import group_conv2d, group_conv_transpose2d, lift_conv2d, same_padding
+from ..groups import PointGroup, point_group
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -21,6 +22,12 @@ class _GroupConv(nn.Module):
     """What lifting and group convolution share. State dict: ``weight`` and ``bias``, shaped and ordered as GrouPy's."""
 
     _lifts: bool
+    # What is printed where it differs, in this order.
+    _defaults: ClassVar[dict[str, object]] = {
+        "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "dilation": (1, 1), "bias": True,
+        "padding_mode": "zeros", "algorithm": "auto", "backend": "auto",
+    }  # fmt: skip
+    output_padding = (0, 0)
 
     def __init__(
         self,
@@ -60,12 +67,13 @@ class _GroupConv(nn.Module):
             self.padding = checks.pair("padding", padding, 0)
         self.padding_mode = padding_mode
         self.algorithm, self.backend = algorithm, backend
-        slots = () if self._lifts else (self.point_group.order,)
-        self.weight = nn.Parameter(
-            torch.empty((out_channels, in_channels, *slots, kernel_size, kernel_size), device=device, dtype=dtype)
-        )
+        self.weight = nn.Parameter(torch.empty(self._weight_shape(), device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        slots = () if self._lifts else (self.point_group.order,)
+        return (self.out_channels, self.in_channels, *slots, self.kernel_size, self.kernel_size)
 
     @property
     def group(self) -> str:
@@ -101,13 +109,9 @@ class _GroupConv(nn.Module):
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, group={self.group!r}"
-        for name, default in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1))):
-            if (value := getattr(self, name)) != default:
-                text += f", {name}={value!r}"
-        if self.bias is None:
-            text += ", bias=False"
-        for name, default in (("padding_mode", "zeros"), ("algorithm", "auto"), ("backend", "auto")):
-            if (value := getattr(self, name)) != default:
+        for name, default in self._defaults.items():
+            value = getattr(self, name) if name != "bias" else self.bias is not None
+            if value != default:
                 text += f", {name}={value!r}"
         return text
 
@@ -136,3 +140,53 @@ class GroupConv2d(_GroupConv):
     """
 
     _lifts = False
+
+
+class GroupConvTranspose2d(_GroupConv):
+    """Transposed group convolution, ``[B, in_channels, order, H, W]`` -> ``[B, out_channels, order, H', W']``.
+
+    Args:
+        in_channels, out_channels: maps on the group, in and out.
+        kernel_size: k, a square filter.
+        stride, padding, output_padding, bias, dilation: as in ``torch.nn.ConvTranspose2d``, whose initialisation it has
+            too. Exactly equivariant without output_padding; ``kernel_size=4, stride=2, padding=1`` doubles the size.
+        group: "p1", "p4", "p4m", or a finer one such as "c8", "d8".
+        algorithm, backend: as in :func:`gcnn_kernels.lift_conv2d`.
+
+    Parameters are ``weight`` ``[in_channels, out_channels, order, k, k]`` and ``bias`` ``[out_channels]``.
+    """
+
+    _lifts = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        output_padding: int | tuple[int, int] = 0,
+        bias: bool = True,
+        dilation: int | tuple[int, int] = 1,
+        group: str | PointGroup = "p4",
+        *,
+        algorithm: str = "auto",
+        backend: str = "auto",
+        device=None,
+        dtype=None,
+    ):
+        padding = checks.pair("padding", padding, 0)
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, bias, "zeros", group,
+            algorithm=algorithm, backend=backend, device=device, dtype=dtype,
+        )  # fmt: skip
+        self.output_padding = checks.pair("output_padding", output_padding, 0)
+
+    def _weight_shape(self):
+        return (self.in_channels, self.out_channels, self.point_group.order, self.kernel_size, self.kernel_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return group_conv_transpose2d(
+            x, self.weight, self.bias, self.point_group, self.stride, self.padding, self.output_padding, self.dilation,
+            algorithm=self.algorithm, backend=self.backend,
+        )  # fmt: skip
