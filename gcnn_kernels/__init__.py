@@ -14,6 +14,7 @@ from .functional import (
     group_batch_norm,
     group_conv2d,
     group_conv_transpose2d,
+    group_linear,
     group_max_pool,
     lift_conv2d,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "group_batch_norm",
     "group_conv2d",
     "group_conv_transpose2d",
+    "group_linear",
     "group_max_pool",
     "lift_conv2d",
     "nn",

@@ -15,6 +15,7 @@ from .nn import (
     GroupBatchNorm2d,
     GroupConv2d,
     GroupConvTranspose2d,
+    GroupLinear,
     GroupMaxPool,
     LiftingConv2d,
 )
@@ -57,13 +58,13 @@ def _conv2d(conv):
     return _filled(plain, conv, stack)
 
 
-def _filled(plain, conv, stack):
+def _filled(plain, layer, stack):
     """The plain layer with its numbers, and what makes a map on the group of its output."""
-    order = conv.point_group.order
+    order = layer.point_group.order
     plain.weight.data.copy_(stack)
-    if conv.bias is not None:
-        plain.bias.data.copy_(conv.bias.detach().repeat_interleave(order))
-    return [plain, nn.Unflatten(1, (conv.out_channels, order))]
+    if layer.bias is not None:
+        plain.bias.data.copy_(layer.bias.detach().repeat_interleave(order))
+    return [plain, nn.Unflatten(-1 if isinstance(plain, nn.Linear) else 1, (layer.out_channels, order))]
 
 
 def _plain_lift(conv):
@@ -121,6 +122,14 @@ class _PlainConditionalNorm(_Norm):
         return self._activate(y.movedim((-2, -1), (0, 1)))
 
 
+def _plain_group_linear(linear):
+    stack = expand_filters(linear.weight[..., None, None], linear.group).detach().flatten(1)
+    plain = nn.Linear(
+        stack.shape[1], stack.shape[0], bias=linear.bias is not None, device=stack.device, dtype=stack.dtype
+    )
+    return nn.Sequential(nn.Flatten(-2), *_filled(plain, linear, stack))
+
+
 def _plain_linear(linear):
     plain = nn.Linear(linear.in_features, linear.out_features, device=linear.weight.device, dtype=linear.weight.dtype)
     plain.weight.data.copy_(linear.weight.detach())
@@ -142,6 +151,7 @@ _PLAIN = {
     LiftingConv2d: _plain_lift,
     GroupConv2d: _plain_conv,
     GroupConvTranspose2d: _plain_conv_transpose,
+    GroupLinear: _plain_group_linear,
     GroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainNorm(norm)),
     ConditionalGroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainConditionalNorm(norm)),
     GroupMaxPool: lambda pool: torch.fx.symbolic_trace(_Max()),

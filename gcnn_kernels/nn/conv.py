@@ -55,8 +55,7 @@ class _GroupConv(nn.Module):
             ("out_channels", out_channels),
             ("kernel_size", kernel_size),
         ):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: expected a positive int, got {value!r}")
+            checks.positive_int(name, value)
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
         self.stride = checks.pair("stride", stride, 1)
         self.dilation = checks.pair("dilation", dilation, 1)

@@ -31,7 +31,7 @@ _skip_lock = threading.Lock()
 
 @contextmanager
 def no_weight_gradients():
-    """Within this context, backward passes of convolutions do not compute gradients of filters and biases.
+    """Within this context, backward passes of convolutions and linear layers compute no gradients of their parameters.
 
     For the inner ``torch.autograd.grad(D(x).sum(), x, create_graph=True)`` of a gradient penalty: the engine would
     compute the filters' gradients there too and throw them away (pytorch#56500). The gradients of the penalty itself,
@@ -45,6 +45,11 @@ def no_weight_gradients():
     finally:
         with _skip_lock:
             _skip_weight_gradients -= 1
+
+
+def weight_gradients_skipped() -> bool:
+    """Whether a backward pass is within :func:`no_weight_gradients`."""
+    return _skip_weight_gradients > 0
 
 
 def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend):
@@ -106,7 +111,7 @@ def _conv_backward(ctx, grad):
     gx = gweight = gbias = None
     if need_x:
         gx = OPS.conv_input_grad(grad, weight, x.shape[3:], *ctx.geometry)
-    if not _skip_weight_gradients:
+    if not weight_gradients_skipped():
         if need_weight:
             gweight = OPS.conv_weight_grad(grad, x, weight.shape[3], *ctx.geometry)
         if need_bias:
@@ -124,7 +129,7 @@ def _conv_input_grad_backward(ctx, gx_grad):
     need_grad, need_weight = ctx.needs_input_grad[:2]
     ggrad = OPS.conv(gx_grad, weight, None, *ctx.geometry) if need_grad else None
     gweight = None
-    if need_weight and not _skip_weight_gradients:
+    if need_weight and not weight_gradients_skipped():
         gweight = OPS.conv_weight_grad(grad, gx_grad, weight.shape[3], *ctx.geometry)
     return ggrad, gweight, None, *_nones(ctx)
 
