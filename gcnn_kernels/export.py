@@ -52,8 +52,8 @@ def _replace(module):
 def _conv2d(conv):
     stack = expand_filters(conv.weight, conv.group).detach()
     plain = nn.Conv2d(
-        stack.shape[1], stack.shape[0], conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-        bias=conv.bias is not None, padding_mode=conv.padding_mode, device=stack.device, dtype=stack.dtype,
+        stack.shape[1] * conv.groups, stack.shape[0], conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+        conv.groups, bias=conv.bias is not None, padding_mode=conv.padding_mode, device=stack.device, dtype=stack.dtype,
     )  # fmt: skip
     return _filled(plain, conv, stack)
 
@@ -78,8 +78,8 @@ def _plain_conv(conv):
 def _plain_conv_transpose(conv):
     stack = expand_filters(conv.weight, conv.group).detach()
     plain = nn.ConvTranspose2d(
-        stack.shape[0], stack.shape[1], conv.kernel_size, conv.stride, conv.padding, conv.output_padding,
-        bias=conv.bias is not None, dilation=conv.dilation, device=stack.device, dtype=stack.dtype,
+        stack.shape[0], stack.shape[1] * conv.groups, conv.kernel_size, conv.stride, conv.padding, conv.output_padding,
+        conv.groups, bias=conv.bias is not None, dilation=conv.dilation, device=stack.device, dtype=stack.dtype,
     )  # fmt: skip
     return nn.Sequential(nn.Flatten(1, 2), *_filled(plain, conv, stack))
 

@@ -17,7 +17,9 @@ from .ops.library import OPS
 ACTIVATION_SLOPES = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
 
 
-def lift_conv2d(x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, *, algorithm="auto", backend="auto"):
+def lift_conv2d(
+    x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, groups=1, *, algorithm="auto", backend="auto"
+):
     """Lifting convolution: from an image to a feature map on the group.
 
         y(h, p) = bias + sum_t w[h^-1 t] x(p + t)        (Cohen & Welling 2016, eq. 10)
@@ -26,11 +28,12 @@ def lift_conv2d(x, weight, bias=None, group="p4", stride=1, padding=0, dilation=
 
     Args:
         x: ``[B, Cin, H, W]``, any floating dtype; channels_last is fastest.
-        weight: ``[Cout, Cin, k, k]``, dtype and device of x.
+        weight: ``[Cout, Cin / groups, k, k]``, dtype and device of x.
         bias: ``[Cout]`` or None; one number per map on the group.
         group: "p1", "p4", "p4m", or a finer one such as "c8", "d8", whose filters are rotated by bilinear interpolation
             inside a disk (equivariance is then exact under quarter turns, approximate in between).
         stride, padding, dilation: as in ``torch.nn.functional.conv2d``; padding also "valid" or "same".
+        groups: into how many parts the channels fall, as in ``conv2d``; every map keeps its whole group axis.
         algorithm: "auto", "direct", "fourier" or "expand".
         backend: "auto", "reference", "cpu", "triton" or "cuda".
 
@@ -45,12 +48,13 @@ def lift_conv2d(x, weight, bias=None, group="p4", stride=1, padding=0, dilation=
     """
     point = point_group(group)
     checks.tensor("x", x, dims=(4,), shape="[B, Cin, H, W]")
-    checks.tensor("weight", weight, dims=(4,), shape="[Cout, Cin, k, k]")
-    return _conv(x.unsqueeze(2), weight.unsqueeze(2), bias, point, stride, padding, dilation, algorithm, backend)
+    checks.tensor("weight", weight, dims=(4,), shape="[Cout, Cin / groups, k, k]")
+    x, weight = x.unsqueeze(2), weight.unsqueeze(2)
+    return _conv(x, weight, bias, point, stride, padding, dilation, groups, algorithm, backend)
 
 
 def group_conv2d(
-    x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, *, algorithm="auto", backend="auto"
+    x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, groups=1, *, algorithm="auto", backend="auto"
 ):
     """Group convolution: from a feature map on the group to another.
 
@@ -60,16 +64,16 @@ def group_conv2d(
 
     Args:
         x: ``[B, Cin, order, H, W]``, any floating dtype; channels_last_3d is fastest.
-        weight: ``[Cout, Cin, order, k, k]``, dtype and device of x.
+        weight: ``[Cout, Cin / groups, order, k, k]``, dtype and device of x; depthwise is the case groups = Cin.
 
     The other arguments, the result and the errors are those of :func:`lift_conv2d`.
     """
     point = point_group(group)
     checks.tensor("x", x, dims=(5,), shape=f"[B, Cin, {point.order}, H, W]")
-    checks.tensor("weight", weight, dims=(5,), shape=f"[Cout, Cin, {point.order}, k, k]")
+    checks.tensor("weight", weight, dims=(5,), shape=f"[Cout, Cin / groups, {point.order}, k, k]")
     checks.slots("x", x, 2, point)
     checks.slots("weight", weight, 2, point)
-    return _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend)
+    return _conv(x, weight, bias, point, stride, padding, dilation, groups, algorithm, backend)
 
 
 def group_conv_transpose2d(
@@ -81,6 +85,7 @@ def group_conv_transpose2d(
     padding: int | tuple[int, int] = 0,
     output_padding: int | tuple[int, int] = 0,
     dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
     *,
     algorithm: str = "auto",
     backend: str = "auto",
@@ -93,10 +98,10 @@ def group_conv_transpose2d(
 
     Args:
         x: ``[B, Cin, order, H, W]``, any floating dtype; channels_last_3d is fastest.
-        weight: ``[Cin, Cout, order, k, k]``, dtype and device of x: the filter of the convolution ``Cout -> Cin`` that
-            it transposes.
+        weight: ``[Cin, Cout / groups, order, k, k]``, dtype and device of x: the filter of the convolution
+            ``Cout -> Cin`` that it transposes.
         bias: ``[Cout]`` or None; one number per map on the group.
-        group, algorithm, backend: as in :func:`lift_conv2d`.
+        group, groups, algorithm, backend: as in :func:`lift_conv2d`.
         stride, padding, output_padding, dilation: as in ``torch.nn.functional.conv_transpose2d``.
 
     Returns:
@@ -110,11 +115,12 @@ def group_conv_transpose2d(
     """
     point = point_group(group)
     checks.tensor("x", x, dims=(5,), shape=f"[B, Cin, {point.order}, H, W]")
-    checks.tensor("weight", weight, dims=(5,), shape=f"[Cin, Cout, {point.order}, k, k]")
+    checks.tensor("weight", weight, dims=(5,), shape=f"[Cin, Cout / groups, {point.order}, k, k]")
     checks.slots("x", x, 2, point)
     checks.slots("weight", weight, 2, point)
     cin, cout, _, k, _ = weight.shape
-    _check_filter(x, weight, bias, cin, cout)
+    checks.positive_int("groups", groups)
+    _check_filter(x, weight, bias, cin, cout * groups, groups)
     stride, dilation = checks.pair("stride", stride, 1), checks.pair("dilation", dilation, 1)
     padding, output_padding = checks.pair("padding", padding, 0), checks.pair("output_padding", output_padding, 0)
     if any(o >= max(s, d) for o, s, d in zip(output_padding, stride, dilation, strict=True)):
@@ -133,7 +139,7 @@ def group_conv_transpose2d(
             f"padding: a {k} x {k} filter (dilation {dilation}, stride {stride}) on a plane of {tuple(x.shape[3:])} "
             f"with padding {padding} leaves no output, {tuple(size)}"
         )
-    options = (stride, padding, dilation, algorithm, backend)
+    options = (stride, padding, dilation, algorithm, backend, groups)
     if point.on_grid:
         y = OPS.conv_input_grad(x, weight, size, point.name, *options)
     else:
@@ -143,14 +149,17 @@ def group_conv_transpose2d(
     return y if bias is None else y + bias.to(y.dtype)[:, None, None, None]
 
 
-def _check_filter(x, weight, bias, cin, cout):
+def _check_filter(x, weight, bias, cin, cout, groups):
     k, k_width = weight.shape[-2:]
     if k != k_width or k == 0:
         raise ValueError(f"weight: expected a square filter, at least 1 x 1, got {k} x {k_width}")
     if cout == 0 or cin == 0:
         raise ValueError(f"weight: expected at least one channel in and out, got {cin} in and {cout} out")
     if x.shape[1] != cin:
-        raise ValueError(f"x: expected {cin} channels as the weight has, got {x.shape[1]} in {tuple(x.shape)}")
+        parts = "" if groups == 1 else f" for {groups} groups"
+        raise ValueError(f"x: expected {cin} channels as the weight has{parts}, got {x.shape[1]} in {tuple(x.shape)}")
+    if weight.shape[0] % groups:
+        raise ValueError(f"groups: expected a divisor of the weight's {weight.shape[0]} channels, got {groups}")
     checks.same_device("weight", weight, "x", x)
     checks.same_dtype("weight", weight, "x", x)
     if bias is not None:
@@ -158,13 +167,14 @@ def _check_filter(x, weight, bias, cin, cout):
         checks.same_dtype("bias", bias, "x", x)
 
 
-def _conv(x, weight, bias, point, stride, padding, dilation, algorithm, backend):
+def _conv(x, weight, bias, point, stride, padding, dilation, groups, algorithm, backend):
     cout, cin, _, k, _ = weight.shape
-    _check_filter(x, weight, bias, cin, cout)
+    checks.positive_int("groups", groups)
+    _check_filter(x, weight, bias, cin * groups, cout, groups)
     stride = checks.pair("stride", stride, 1)
     dilation = checks.pair("dilation", dilation, 1)
     x, padding = _resolve_padding(x, k, stride, padding, dilation)
-    options = (stride, padding, dilation, algorithm, backend)
+    options = (stride, padding, dilation, algorithm, backend, groups)
     if point.on_grid:
         return OPS.conv(x, weight, bias, point.name, *options)
     q = point.cosets

@@ -24,8 +24,8 @@ class _GroupConv(nn.Module):
     _lifts: bool
     # What is printed where it differs, in this order.
     _defaults: ClassVar[dict[str, object]] = {
-        "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "dilation": (1, 1), "bias": True,
-        "padding_mode": "zeros", "algorithm": "auto", "backend": "auto",
+        "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "dilation": (1, 1), "groups": 1,
+        "bias": True, "padding_mode": "zeros", "algorithm": "auto", "backend": "auto",
     }  # fmt: skip
     output_padding = (0, 0)
 
@@ -41,6 +41,7 @@ class _GroupConv(nn.Module):
         padding_mode: str = "zeros",
         group: str = "p4",
         *,
+        groups: int = 1,
         algorithm: str = "auto",
         backend: str = "auto",
         device=None,
@@ -54,8 +55,11 @@ class _GroupConv(nn.Module):
             ("in_channels", in_channels),
             ("out_channels", out_channels),
             ("kernel_size", kernel_size),
+            ("groups", groups),
         ):
             checks.positive_int(name, value)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"groups: expected a divisor of {in_channels} and {out_channels} channels, got {groups}")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
         self.stride = checks.pair("stride", stride, 1)
         self.dilation = checks.pair("dilation", dilation, 1)
@@ -65,14 +69,14 @@ class _GroupConv(nn.Module):
         else:
             self.padding = checks.pair("padding", padding, 0)
         self.padding_mode = padding_mode
-        self.algorithm, self.backend = algorithm, backend
+        self.groups, self.algorithm, self.backend = groups, algorithm, backend
         self.weight = nn.Parameter(torch.empty(self._weight_shape(), device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
     def _weight_shape(self) -> tuple[int, ...]:
         slots = () if self._lifts else (self.point_group.order,)
-        return (self.out_channels, self.in_channels, *slots, self.kernel_size, self.kernel_size)
+        return (self.out_channels, self.in_channels // self.groups, *slots, self.kernel_size, self.kernel_size)
 
     @property
     def group(self) -> str:
@@ -91,7 +95,7 @@ class _GroupConv(nn.Module):
             x, padding = self._pad(x), 0
         convolve = lift_conv2d if self._lifts else group_conv2d
         return convolve(
-            x, self.weight, self.bias, self.point_group, self.stride, padding, self.dilation,
+            x, self.weight, self.bias, self.point_group, self.stride, padding, self.dilation, self.groups,
             algorithm=self.algorithm, backend=self.backend,
         )  # fmt: skip
 
@@ -123,9 +127,10 @@ class LiftingConv2d(_GroupConv):
         kernel_size: k, a square filter.
         stride, padding, dilation, bias, padding_mode: as in ``torch.nn.Conv2d``; the bias is one number per map.
         group: "p1", "p4", "p4m", or a finer one such as "c8", "d8".
+        groups: as in ``torch.nn.Conv2d``, of maps; each keeps its whole group axis.
         algorithm, backend: as in :func:`gcnn_kernels.lift_conv2d`.
 
-    Parameters are ``weight`` ``[out_channels, in_channels, k, k]`` and ``bias`` ``[out_channels]``.
+    Parameters are ``weight`` ``[out_channels, in_channels / groups, k, k]`` and ``bias`` ``[out_channels]``.
     """
 
     _lifts = True
@@ -134,8 +139,8 @@ class LiftingConv2d(_GroupConv):
 class GroupConv2d(_GroupConv):
     """Group convolution, ``[B, in_channels, order, H, W]`` -> ``[B, out_channels, order, H', W']``.
 
-    Arguments as for :class:`LiftingConv2d`. Parameters are ``weight`` ``[out_channels, in_channels, order, k, k]`` and
-    ``bias`` ``[out_channels]``.
+    Arguments as for :class:`LiftingConv2d`. Parameters are ``weight``
+    ``[out_channels, in_channels / groups, order, k, k]`` and ``bias`` ``[out_channels]``.
     """
 
     _lifts = False
@@ -150,9 +155,9 @@ class GroupConvTranspose2d(_GroupConv):
         stride, padding, output_padding, bias, dilation: as in ``torch.nn.ConvTranspose2d``, whose initialisation it has
             too. Exactly equivariant without output_padding; ``kernel_size=4, stride=2, padding=1`` doubles the size.
         group: "p1", "p4", "p4m", or a finer one such as "c8", "d8".
-        algorithm, backend: as in :func:`gcnn_kernels.lift_conv2d`.
+        groups, algorithm, backend: as in :class:`GroupConv2d`.
 
-    Parameters are ``weight`` ``[in_channels, out_channels, order, k, k]`` and ``bias`` ``[out_channels]``.
+    Parameters are ``weight`` ``[in_channels, out_channels / groups, order, k, k]`` and ``bias`` ``[out_channels]``.
     """
 
     _lifts = False
@@ -169,6 +174,7 @@ class GroupConvTranspose2d(_GroupConv):
         dilation: int | tuple[int, int] = 1,
         group: str | PointGroup = "p4",
         *,
+        groups: int = 1,
         algorithm: str = "auto",
         backend: str = "auto",
         device=None,
@@ -177,15 +183,16 @@ class GroupConvTranspose2d(_GroupConv):
         padding = checks.pair("padding", padding, 0)
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, bias, "zeros", group,
-            algorithm=algorithm, backend=backend, device=device, dtype=dtype,
+            groups=groups, algorithm=algorithm, backend=backend, device=device, dtype=dtype,
         )  # fmt: skip
         self.output_padding = checks.pair("output_padding", output_padding, 0)
 
     def _weight_shape(self):
-        return (self.in_channels, self.out_channels, self.point_group.order, self.kernel_size, self.kernel_size)
+        out = self.out_channels // self.groups
+        return (self.in_channels, out, self.point_group.order, self.kernel_size, self.kernel_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return group_conv_transpose2d(
             x, self.weight, self.bias, self.point_group, self.stride, self.padding, self.output_padding, self.dilation,
-            algorithm=self.algorithm, backend=self.backend,
+            self.groups, algorithm=self.algorithm, backend=self.backend,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from ..backends import ConvProblem, choose_for_conv
 from ..groups import point_group
 from .library import OPS, define
 
-_GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend"
+_GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend, int groups=1"
 
 # One flag for the process, not for the thread: backward passes of CUDA graphs run on the engine's own threads.
 _skip_weight_gradients = 0
@@ -52,46 +52,46 @@ def weight_gradients_skipped() -> bool:
     return _skip_weight_gradients > 0
 
 
-def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend):
-    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation)
+def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
+    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation, groups)
     chosen, algorithm = choose_for_conv(problem, algorithm, backend)
     return chosen.conv.algorithms[algorithm].conv(problem, x, weight, bias)
 
 
-def _conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend):
-    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation)
+def _conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
+    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation, groups)
     return x.new_empty(problem.out_shape).contiguous(memory_format=map_format(x))
 
 
-def _conv_input_grad(grad, weight, size, group, stride, padding, dilation, algorithm, backend):
-    x_shape = (grad.shape[0], *weight.shape[1:3], *size)
-    problem = _problem("conv_input_grad", x_shape, weight.shape, grad, group, stride, padding, dilation)
+def _conv_input_grad(grad, weight, size, group, stride, padding, dilation, algorithm, backend, groups=1):
+    x_shape = (grad.shape[0], weight.shape[1] * groups, weight.shape[2], *size)
+    problem = _problem("conv_input_grad", x_shape, weight.shape, grad, group, stride, padding, dilation, groups)
     _check_grad(grad, problem)
     chosen, algorithm = choose_for_conv(problem, algorithm, backend)
     return chosen.conv.algorithms[algorithm].conv_input_grad(problem, grad, weight)
 
 
-def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, algorithm, backend):
-    shape = (grad.shape[0], *weight.shape[1:3], *size)
+def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, algorithm, backend, groups=1):
+    shape = (grad.shape[0], weight.shape[1] * groups, weight.shape[2], *size)
     return grad.new_empty(shape).contiguous(memory_format=map_format(grad))
 
 
-def _conv_weight_grad(grad, x, kernel, group, stride, padding, dilation, algorithm, backend):
-    weight_shape = (grad.shape[1], *x.shape[1:3], kernel, kernel)
-    problem = _problem("conv_weight_grad", x.shape, weight_shape, grad, group, stride, padding, dilation)
+def _conv_weight_grad(grad, x, kernel, group, stride, padding, dilation, algorithm, backend, groups=1):
+    weight_shape = (grad.shape[1], x.shape[1] // groups, x.shape[2], kernel, kernel)
+    problem = _problem("conv_weight_grad", x.shape, weight_shape, grad, group, stride, padding, dilation, groups)
     _check_grad(grad, problem)
     chosen, algorithm = choose_for_conv(problem, algorithm, backend)
     return chosen.conv.algorithms[algorithm].conv_weight_grad(problem, grad, x)
 
 
-def _conv_weight_grad_fake(grad, x, kernel, group, stride, padding, dilation, algorithm, backend):
-    return grad.new_empty((grad.shape[1], *x.shape[1:3], kernel, kernel))
+def _conv_weight_grad_fake(grad, x, kernel, group, stride, padding, dilation, algorithm, backend, groups=1):
+    return grad.new_empty((grad.shape[1], x.shape[1] // groups, x.shape[2], kernel, kernel))
 
 
-def _problem(op, x_shape, weight_shape, like, group, stride, padding, dilation):
+def _problem(op, x_shape, weight_shape, like, group, stride, padding, dilation, groups):
     return ConvProblem.of(
         op, x_shape, weight_shape, group=point_group(group),
-        stride=stride, padding=padding, dilation=dilation, dtype=like.dtype, device=like.device,
+        stride=stride, padding=padding, dilation=dilation, dtype=like.dtype, device=like.device, groups=groups,
     )  # fmt: skip
 
 

@@ -21,9 +21,9 @@ def case(function, *arguments, message, error=ValueError, **options):
     "function, arguments, options, error, message",
     [
         case(gk.lift_conv2d, MAPS, LIFT, message=r"x: expected \[B, Cin, H, W\], got 5 dimensions, \(2, 3, 4, 8, 8\)"),
-        case(gk.lift_conv2d, IMAGE, WEIGHT, message=r"weight: expected \[Cout, Cin, k, k\], got 5 dimensions"),
+        case(gk.lift_conv2d, IMAGE, WEIGHT, message=r"weight: expected \[Cout, Cin / groups, k, k\], got 5 dimensions"),
         case(gk.group_conv2d, IMAGE, WEIGHT, message=r"x: expected \[B, Cin, 4, H, W\], got 4 dimensions"),
-        case(gk.group_conv2d, MAPS, LIFT, message=r"weight: expected \[Cout, Cin, 4, k, k\], got 4 dimensions"),
+        case(gk.group_conv2d, MAPS, LIFT, message=r"weight: expected \[Cout, Cin / groups, 4, k, k\], got 4 dimensions"),
         case(gk.group_conv2d, MAPS, WEIGHT, None, "p4m", message="x: expected 8 slots in dimension 2 for group 'p4m', got 4"),
         case(gk.group_conv2d, MAPS, WEIGHT[:, :, :2], message="weight: expected 4 slots in dimension 2 for group 'p4', got 2"),
         case(gk.group_conv2d, MAPS[:, :2], WEIGHT, message=r"x: expected 3 channels as the weight has, got 2 in \(2, 2, 4"),

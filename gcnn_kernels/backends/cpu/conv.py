@@ -20,6 +20,8 @@ class CpuConv:
 
     def unsupported(self, problem, algorithm):
         lifting = problem.in_slots == 1
+        if problem.groups > 1 and algorithm in ("direct", "fourier"):
+            return f"the algorithm {algorithm!r} is for groups=1"
         if algorithm == "fourier":
             if not has_algorithm(problem.group):
                 return f"the algorithm 'fourier' exists for p4 and p4m, not {problem.group.name}"
