@@ -26,7 +26,13 @@ _LANES = 16
 _TRANSFORM = {4: 16, 8: 45}
 _RANK = {4: 5, 8: 11}
 _SUM, _STORE, _PLACES, _COPY = 1.5, 3, 12, 4
+_NARROWEST_PART = {4: 24, 8: 12}  # channels of a part; narrower ones do not outweigh that maps are split and joined
 _WIDEST_SPREAD = 32  # channels; with more, the sums of a few rows do not stay in cache before they are spread
+
+
+def parts_pay(problem) -> bool:
+    """Whether a grouped convolution is faster part by part than with the filter stack and grouped ``conv2d``."""
+    return min(problem.in_channels, problem.out_channels) >= _NARROWEST_PART[problem.group.order] * problem.groups
 
 
 @lru_cache(maxsize=1024)
