@@ -60,6 +60,22 @@ struct Wide {
   typedef T type __attribute__((vector_size(Bytes), aligned(sizeof(T)), may_alias));  // at any address
 };
 
+// Memory for vectors, aligned to them.
+template <typename T, int Bytes>
+class Vectors {
+ public:
+  void resize(int64_t scalars) { memory_.resize(scalars / Wide<T, Bytes>::lanes); }
+  void clear() { std::fill(memory_.begin(), memory_.end(), Aligned{}); }
+  T* data() { return reinterpret_cast<T*>(memory_.data()); }
+  const T* data() const { return reinterpret_cast<const T*>(memory_.data()); }
+
+ private:
+  struct alignas(Bytes) Aligned {
+    T lanes[Wide<T, Bytes>::lanes];
+  };
+  std::vector<Aligned> memory_;
+};
+
 template <typename V, typename T>
 inline V& vector(T* at) {
   return *reinterpret_cast<V*>(at);
@@ -104,10 +120,10 @@ inline void copy_window(const T* map, int64_t slots, int64_t h, int64_t w, int64
 
 // What a pixel reads: where in the window, seen from the pixel's own place, and the filters, [slots / Slots, places, Slots,
 // lanes].
-template <typename T>
+template <typename T, int Bytes>
 struct Reads {
   std::vector<int64_t> places;
-  std::vector<T> filters;
+  Vectors<T, Bytes> filters;
 };
 
 // `Pixels` pixels, `Slots` slots of y.
@@ -151,10 +167,11 @@ inline void pixels(const std::vector<int64_t>& places, const T* x, int64_t x_ste
 // div is 1 that holds for all pixels, so nothing is left out although it lies outside.
 template <typename T, int Bytes, int Slots>
 inline void find_reads(const Depthwise<T>& job, const Window& part, int64_t i, int64_t j, const T* filters, int64_t c,
-                       Reads<T>& reads) {
+                       Reads<T, Bytes>& reads) {
   constexpr int lanes = Wide<T, Bytes>::lanes;
   reads.places.clear();
-  reads.filters.clear();
+  reads.filters.resize(job.y_slots * job.entries() * lanes);
+  T* to = reads.filters.data();
   for (int64_t h = 0; h < job.y_slots; h += Slots)
     for (int64_t t = 0; t < job.taps; ++t) {
       const int64_t row = i * job.mul_h + job.shifts[2 * t], column = j * job.mul_w + job.shifts[2 * t + 1];
@@ -162,12 +179,9 @@ inline void find_reads(const Depthwise<T>& job, const Window& part, int64_t i, i
       if (r * job.div_h != row || k * job.div_w != column) continue;
       for (int64_t s = 0; s < job.x_slots; ++s) {
         if (h == 0) reads.places.push_back((s * part.slot() + (r - part.top) * part.columns + k - part.left) * lanes);
-        const size_t end = reads.filters.size();
-        reads.filters.resize(end + Slots * lanes);
-        for (int64_t l = 0; l < Slots; ++l) {
+        for (int64_t l = 0; l < Slots; ++l, to += lanes) {
           const int64_t entry = job.table[(h + l) * job.entries() + s * job.taps + t];
-          copy_channels<T, Bytes>(filters + entry * job.channels + c, job.channels - c,
-                                  reads.filters.data() + end + l * lanes);
+          copy_channels<T, Bytes>(filters + entry * job.channels + c, job.channels - c, to);
         }
       }
     }
@@ -175,7 +189,7 @@ inline void find_reads(const Depthwise<T>& job, const Window& part, int64_t i, i
 
 // Pixels `step` columns apart, `count` of them. x: what the first one's places count from.
 template <typename T, int Bytes, int Slots>
-inline void row_of_pixels(const Depthwise<T>& job, const Reads<T>& reads, const T* x, const T* bias, T* y, int64_t step,
+inline void row_of_pixels(const Depthwise<T>& job, const Reads<T, Bytes>& reads, const T* x, const T* bias, T* y, int64_t step,
                           int64_t count, int64_t channels) {
   constexpr int lanes = Wide<T, Bytes>::lanes;
   // As many sums as registers hold beside a filter and what is read.
@@ -183,11 +197,13 @@ inline void row_of_pixels(const Depthwise<T>& job, const Reads<T>& reads, const 
   const int64_t x_step = job.mul_w * lanes, y_step = step * job.channels, y_slot = job.y_h * job.y_w * job.channels;
   const T* filters = reads.filters.data();
   for (int64_t h = 0; h < job.y_slots; h += Slots, y += Slots * y_slot, filters += reads.places.size() * Slots * lanes) {
-    int64_t m = 0;
-    for (; m + block <= count; m += block)
-      pixels<T, Bytes, Slots, block>(reads.places, x + m * x_step, x_step, filters, bias, y + m * y_step, y_slot, y_step,
-                                     channels);
-    for (; m < count; ++m)
+    // The last block goes over pixels that the one before it has done already.
+    for (int64_t m = 0; m < count && count >= block; m += block) {
+      const int64_t at = std::min(m, count - block);
+      pixels<T, Bytes, Slots, block>(reads.places, x + at * x_step, x_step, filters, bias, y + at * y_step, y_slot,
+                                     y_step, channels);
+    }
+    for (int64_t m = 0; m < count && count < block; ++m)
       pixels<T, Bytes, Slots, 1>(reads.places, x + m * x_step, x_step, filters, bias, y + m * y_step, y_slot, y_step,
                                  channels);
   }
@@ -209,8 +225,9 @@ template <typename T, int Bytes, int Slots>
 void convolve(const Depthwise<T>& job, const T* x, const T* filters, const T* bias, T* y) {
   constexpr int lanes = Wide<T, Bytes>::lanes;
   parallel<Bytes>(job.items(), [&](int64_t begin, int64_t end) {
-    Reads<T> reads;
-    std::vector<T> copied, shift(lanes, T(0));
+    Reads<T, Bytes> reads;
+    Vectors<T, Bytes> copied, shift;
+    shift.resize(lanes);
     for (int64_t item = begin; item < end; ++item) {
       const int64_t image = item / job.across(), top = item % job.across() * job.rows;
       const int64_t bottom = std::min(top + job.rows, job.y_h);
@@ -275,10 +292,11 @@ void weight_grad(const Depthwise<T>& job, const T* grad, const T* x, T* filters_
   const int64_t size = job.entries() * job.channels, pairs = job.y_slots * job.entries();
   std::vector<T> partial(parts * size);
   parallel<Bytes>(parts, [&](int64_t begin, int64_t end) {
-    std::vector<T> copied, copied_grad, sums;
+    Vectors<T, Bytes> copied, copied_grad, sums;
+    sums.resize(Depthwise<T>::ceil_div(job.channels, lanes) * pairs * lanes);
     for (int64_t part = begin; part < end; ++part) {
       // A vector of channels after the other, each with the sums of all pairs of slots and taps.
-      sums.assign(Depthwise<T>::ceil_div(job.channels, lanes) * pairs * lanes, T(0));
+      sums.clear();
       for (int64_t item = part * per_part; item < std::min((part + 1) * per_part, job.items()); ++item) {
         const int64_t image = item / job.across(), top = item % job.across() * job.rows;
         const int64_t rows = std::min(job.rows, job.y_h - top);

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_cases import assert_close, poisoned
 from symmetry import quarter_turns, turned
 from torch.autograd import gradcheck, gradgradcheck
 
 import gcnn_kernels as gk
 from gcnn_kernels.backends import BACKENDS as ALL_BACKENDS
+from gcnn_kernels.backends import ConvProblem
 from gcnn_kernels.ops.library import OPS
 
 BACKENDS = ["reference", "cpu"]
@@ -214,8 +218,66 @@ def test_a_program_exported_before_groups_still_runs():
     torch.testing.assert_close(OPS.conv(x, w, b, *geometry), gk.group_conv2d(x, w, b, padding=1))
 
 
-def test_a_backend_without_grouped_kernels_says_so():
+def _cpu():
+    backend = ALL_BACKENDS["cpu"]
+    if reason := backend.unavailable():
+        pytest.skip(reason)
+    return backend.conv
+
+
+@pytest.mark.parametrize("group, order", [("d1", 2), ("c2", 2), ("p4", 4), ("d2", 4), ("p4m", 8)])
+@pytest.mark.parametrize("channels, k, size", [(21, 3, (9, 20)), (3, 5, (4, 3)), (8, 2, (17, 8)), (35, 1, (5, 5))])
+def test_depthwise_kernels(group, order, channels, k, size):
+    """The C++ kernels in all geometries, with part of a vector of channels and with one column, poisoned outputs."""
+    conv, point = _cpu(), gk.point_group(group)
+    generator = torch.Generator().manual_seed(channels)
+    for slots in (1, order):
+        for stride, padding, dilation in (
+            ((1, 1), (k // 2,) * 2, (1, 1)),
+            ((2, 3), (0, 3), (1, 1)),
+            ((3, 1), (4, 5), (2, 3)),
+        ):
+            x = torch.randn(3, channels, slots, *size, generator=generator)
+            w = torch.randn(channels, 1, slots, k, k, generator=generator)
+            geometry = {"stride": stride, "padding": padding, "dilation": dilation, "group": point, "groups": channels}
+            where = {"dtype": torch.float32, "device": x.device}
+            try:
+                problems = {
+                    op: ConvProblem.of(op, x.shape, w.shape, **geometry, **where)
+                    for op in ("conv", "conv_input_grad", "conv_weight_grad")
+                }
+            except ValueError:
+                continue
+            g = torch.randn(problems["conv"].out_shape, generator=generator)
+            bias = torch.randn(channels, generator=generator)
+            for op, arguments in (("conv", (x, w, bias)), ("conv_input_grad", (g, w)), ("conv_weight_grad", (g, x))):
+                with poisoned():
+                    found = getattr(conv.algorithms["direct"], op)(problems[op], *arguments)
+                exact = getattr(conv.algorithms["expand"], op)(
+                    replace(problems[op], dtype=torch.float64), *(a.double() for a in arguments)
+                )
+                assert_close(found, exact, 2e-6, f"{op} {slots} {stride}")
+
+
+def test_what_the_cpu_chooses():
+    conv = _cpu()
+
+    def chosen(group, channels, groups, k=3):
+        order = gk.point_group(group).order
+        problem = ConvProblem.of(
+            "conv", (1, channels, order, 9, 9), (channels, channels // groups, order, k, k),
+            group=gk.point_group(group), dtype=torch.float32, device=torch.device("cpu"), groups=groups,
+        )  # fmt: skip
+        return conv.choose_algorithm(problem)
+
+    assert chosen("p4", 12, 12) == chosen("p4m", 64, 64) == chosen("c2", 4, 4) == "direct"
+    assert chosen("p4m", 12, 12) == chosen("p1", 12, 12) == "expand"  # half-filled vectors; an ordinary convolution
+    assert chosen("p4", 64, 2) == chosen("p4m", 64, 8) == "fourier"
+    assert chosen("p4", 64, 32) == chosen("p4", 64, 2, k=1) == chosen("c2", 64, 2) == "expand"
+
+
+def test_an_algorithm_that_does_not_serve_says_so():
     x, w, b = tensors("p4", (6, 4, 2))
-    assert ALL_BACKENDS["cpu"].unavailable() is None
-    with pytest.raises(RuntimeError, match=r"'cpu' cannot run conv .*groups"):
+    _cpu()
+    with pytest.raises(RuntimeError, match=r"'cpu' cannot run conv .*'direct' exists for groups=1 and for depthwise"):
         gk.group_conv2d(x, w, b, groups=2, backend="cpu", algorithm="direct")

@@ -44,7 +44,7 @@ class CpuConv:
     def choose_algorithm(self, problem):
         if problem.groups > 1:
             if self.unsupported(problem, "direct") is None:
-                return "direct"
+                return "direct" if cost.depthwise_pays(problem) else "expand"
             fast = self.unsupported(problem, "fourier") is None and cost.parts_pay(problem)
             return "fourier" if fast else "expand"
         fast = "direct" if problem.in_slots == 1 else "fourier"
