@@ -7,6 +7,8 @@
 """
 
 from . import nn
+from .conversion import convert
+from .equivariance import check_equivariance
 from .export import to_plain
 from .functional import (
     expand_filters,
@@ -17,6 +19,7 @@ from .functional import (
     group_linear,
     group_max_pool,
     lift_conv2d,
+    restrict,
 )
 from .groups import point_group
 from .ops.conv import no_weight_gradients
@@ -24,6 +27,8 @@ from .ops.conv import no_weight_gradients
 __version__ = "0.1.0"
 
 __all__ = [
+    "check_equivariance",
+    "convert",
     "expand_filters",
     "group_avg_pool",
     "group_batch_norm",
@@ -35,5 +40,6 @@ __all__ = [
     "nn",
     "no_weight_gradients",
     "point_group",
+    "restrict",
     "to_plain",
 ]

@@ -62,3 +62,12 @@ def pair(name: str, value, least: int) -> tuple[int, int]:
     if min(values) < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
     return values
+
+
+def whole(name: str, value, least: int) -> int:
+    """An int, at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an int, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name}: expected at least {least}, got {value!r}")
+    return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 
@@ -23,3 +25,17 @@ def plane_format(x: torch.Tensor) -> torch.memory_format:
 def to_map_format(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """y in the memory format of ``like``; no copy where it is so already."""
     return y.contiguous(memory_format=map_format(like))
+
+
+def plane_wise(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """``function`` of images ``[N, C, H, W]``, which treats all channels alike, on every plane of a map or an image.
+
+    The slots join the batch in channels_last_3d and the channels else, so that neither needs a copy.
+    """
+    if x.dim() == 4:
+        return function(x)
+    if map_format(x) == torch.channels_last_3d:
+        y = function(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+    else:
+        y = function(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
+    return to_map_format(y, x)

@@ -15,9 +15,21 @@ from .nn import (
     GroupBatchNorm2d,
     GroupConv2d,
     GroupConvTranspose2d,
+    GroupGroupNorm2d,
+    GroupInstanceNorm2d,
+    GroupLayerNorm2d,
     GroupLinear,
     GroupMaxPool,
+    GroupSelfAttention2d,
     LiftingConv2d,
+    Restrict,
+    SpatialAdaptiveAvgPool2d,
+    SpatialAvgPool2d,
+    SpatialBlurPool2d,
+    SpatialFit2d,
+    SpatialInsertZeros2d,
+    SpatialMaxPool2d,
+    SpatialUpsample,
 )
 
 __all__ = ["to_plain"]
@@ -147,6 +159,37 @@ class _Mean(nn.Module):
         return x.mean(2)
 
 
+class _Formula(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer.formula(x)
+
+
+def _plain_formula(layer):
+    """A layer that is plain torch but for the checks of its arguments: what it computes, traced."""
+    for name, child in layer.named_children():
+        setattr(layer, name, _replace(child))
+    return torch.fx.symbolic_trace(_Formula(layer))
+
+
+_FORMULAS = (
+    GroupGroupNorm2d,
+    GroupInstanceNorm2d,
+    GroupLayerNorm2d,
+    GroupSelfAttention2d,
+    Restrict,
+    SpatialAdaptiveAvgPool2d,
+    SpatialAvgPool2d,
+    SpatialBlurPool2d,
+    SpatialFit2d,
+    SpatialInsertZeros2d,
+    SpatialMaxPool2d,
+    SpatialUpsample,
+)
+
 _PLAIN = {
     LiftingConv2d: _plain_lift,
     GroupConv2d: _plain_conv,
@@ -156,4 +199,5 @@ _PLAIN = {
     ConditionalGroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainConditionalNorm(norm)),
     GroupMaxPool: lambda pool: torch.fx.symbolic_trace(_Max()),
     GroupAvgPool: lambda pool: torch.fx.symbolic_trace(_Mean()),
+    **dict.fromkeys(_FORMULAS, _plain_formula),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from torch import Tensor
 from . import _checks as checks
 from . import _irreps
 from ._interpolation import coset_filters, join_cosets, split_cosets
-from ._layout import plane_format
+from ._layout import plane_format, to_map_format
 from .groups import PointGroup, point_group
 from .ops.library import OPS
 
@@ -359,6 +361,48 @@ def group_avg_pool(x):
     checks.tensor("x", x, dims=(5,), shape="[B, C, order, H, W]")
     y = x.mean(2)
     return y.contiguous(memory_format=plane_format(x))
+
+
+def restrict(x: torch.Tensor, group: str | PointGroup, subgroup: str | PointGroup) -> torch.Tensor:
+    """The same map as one on a subgroup K of its group H: each coset K c becomes a channel.
+
+        y(C * [H:K] + c, k, p) = x(C, k c, p)
+
+    What the subgroup does to x it does to y: an element of K permutes the slots of y by its own product. After it come
+    layers over K; the discriminators of Dey et al. (2021) whose last block is planar are the case K = "p1".
+
+    Args:
+        x: ``[B, C, |H|, ...]``, such as a feature map ``[B, C, |H|, H, W]``.
+        group: H.
+        subgroup: K, each of whose elements is in H.
+
+    Returns:
+        ``[B, C * [H:K], |K|, ...]`` in x's dtype and memory format.
+
+    Raises:
+        TypeError, ValueError: for an argument that does not fit; the message names it.
+    """
+    point, sub = point_group(group), point_group(subgroup)
+    if not point.contains(sub):
+        raise ValueError(f"subgroup: expected a subgroup of {point.name!r}, got {sub.name!r}")
+    check_restricted(x, point)
+    return choose_cosets(x, _coset_slots(point, sub, x.device))
+
+
+@lru_cache(maxsize=64)
+def _coset_slots(point, sub, device):
+    return torch.from_numpy(point.coset_slots(sub)).to(device)
+
+
+def check_restricted(x: torch.Tensor, point: PointGroup) -> None:
+    checks.tensor("x", x, dims=(3, 4, 5), shape=f"[B, C, {point.order}, ...]")
+    checks.slots("x", x, 2, point)
+
+
+def choose_cosets(x: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """``[B, C, |H|, ...]`` -> ``[B, C * [H:K], |K|, ...]``, of the slots int64 ``[[H:K], |K|]``."""
+    y = x[:, :, slots].flatten(1, 2)
+    return to_map_format(y, x) if x.dim() == 5 else y
 
 
 def expand_filters(weight, group, *, backend="auto"):

@@ -79,6 +79,36 @@ class PointGroup:
         """
         return point_group(f"{'d' if self.reflections else 'c'}{math.gcd(self.rotations, 4)}")
 
+    def contains(self, subgroup: PointGroup) -> bool:
+        """Whether every element of the subgroup is one of this group's."""
+        return self.rotations % subgroup.rotations == 0 and self.reflections >= subgroup.reflections
+
+    @lru_cache(maxsize=64)  # noqa: B019 - groups are few and live as long as the process
+    def embedding(self, subgroup: PointGroup) -> np.ndarray:
+        """int64 ``[|K|]``: the index in this group H of each element of its subgroup K.
+
+        Raises:
+            ValueError: if it is not a subgroup.
+        """
+        if not self.contains(subgroup):
+            raise ValueError(f"subgroup: expected a subgroup of {self.name!r}, got {subgroup.name!r}")
+        m, r = np.divmod(np.arange(subgroup.order), subgroup.rotations)
+        return m * self.rotations + r * (self.rotations // subgroup.rotations)
+
+    @lru_cache(maxsize=64)  # noqa: B019
+    def coset_slots(self, subgroup: PointGroup) -> np.ndarray:
+        """int64 ``[[H:K], |K|]``: the index in H of k c, for every element k of K and every coset K c.
+
+        Each coset is represented by its first element c, and the cosets are ordered by it; the first one is K itself.
+        """
+        cosets = self.cayley[self.embedding(subgroup)].T  # row h: the elements k h
+        return cosets[cosets.min(1) == np.arange(self.order)]
+
+    @cached_property
+    def grid_elements(self) -> np.ndarray:
+        """The elements that permute the pixels of a square grid, those of ``grid_subgroup``, in this group's order."""
+        return np.sort(self.embedding(self.grid_subgroup))
+
     @cached_property
     def cayley(self) -> np.ndarray:
         """int64 ``[order, order]``: ``cayley[g, h]`` is the index of the product g h."""
