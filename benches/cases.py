@@ -229,6 +229,13 @@ def _numeric_padding(module):
     return (0, 0) if module.padding == "valid" else module.padding
 
 
+def at_paper_batch(case: ConvCase | MapCase | StepCase) -> ConvCase | MapCase | StepCase:
+    """The case, and the layer of the plain CNN, as the paper trains it."""
+    batch = BATCHES[case.name.split("-")[0]]
+    plain = getattr(case, "plain", None)
+    return replace(case, batch=batch, **({"plain": replace(plain, batch=batch)} if plain else {}))
+
+
 def _batch(case, paper_batch):
     pixels = case.out_size[0] * case.out_size[1]
     batch = _halved(paper_batch, pixels, MAX_PIXELS)

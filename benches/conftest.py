@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 
 import pytest
 import torch
 
 from gcnn_kernels.backends import BACKENDS
 
-from . import report
-from .measure import in_turns, peak_gflops, take_more_turns
+from . import device, report
+from .measure import in_turns, take_more_turns
 
 _RESULTS, _NOTES = pytest.StashKey(), pytest.StashKey()
 
@@ -19,21 +18,49 @@ _RESULTS, _NOTES = pytest.StashKey(), pytest.StashKey()
 def pytest_addoption(parser):
     group = parser.getgroup("benches")
     group.addoption(
-        "--write-ratios", type=Path, metavar="PATH",
-        help="write the ratios to this JSON file and do not hold them against the committed ones",
+        "--write-ratios", action="store_true",
+        help="write the ratios to this machine's file in benches/ratios instead of holding them against it",
+    )  # fmt: skip
+    group.addoption(
+        "--device", choices=device.DEVICES, default="cuda" if torch.cuda.is_available() else "cpu",
+        help="time on this device (default: the GPU, if there is one)",
     )  # fmt: skip
     group.addoption("--cost-model", action="store_true", help="time every algorithm instead and judge the cost model")
 
 
 def pytest_configure(config):
     config.stash[_RESULTS], config.stash[_NOTES] = [], {}
+    try:
+        device.use(config.getoption("--device"))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def pytest_report_header():
-    reason = BACKENDS["cpu"].unavailable()
-    kernels = "compiled" if reason is None else f"NOT THERE, so the reference is timed against itself: {reason}"
-    where = ", ".join(f"{key} {value}" for key, value in report.machine().items())
-    return f"gcnn_kernels: CPU kernels {kernels}; torch {torch.__version__}; {where}"
+    name = {"cpu": "cpu", "cuda": "triton"}[device.current().name]
+    reason = BACKENDS[name].unavailable()
+    kernels = "usable" if reason is None else f"NOT USABLE, so the reference is timed against itself: {reason}"
+    where = ", ".join(f"{key} {value}" for key, value in device.current().describe().items())
+    return f"gcnn_kernels: {name} kernels {kernels}; torch {torch.__version__}; {where}"
+
+
+def pytest_generate_tests(metafunc):
+    """Every case in every precision of the device."""
+    if "precision" in metafunc.fixturenames:
+        precisions = device.current().precisions
+        metafunc.parametrize("precision", precisions, ids=[precision.name for precision in precisions])
+
+
+def pytest_collection_modifyitems(items):
+    """pytest-benchmark reads the device's clock, and all of one precision runs before the next."""
+    for item in items:
+        item.add_marker(pytest.mark.benchmark(timer=device.current().clock))
+    names = [precision.name for precision in device.current().precisions]
+    items.sort(key=lambda item: names.index(_precision(item)) if _precision(item) else 0)
+
+
+def _precision(item):
+    return item.callspec.params["precision"].name if "precision" in getattr(item, "fixturenames", ()) else None
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -49,30 +76,37 @@ class Comparison:
     def __init__(self, config, benchmark):
         self.config, self.benchmark = config, benchmark
 
-    def __call__(self, case, mode, ours, rivals, rounds, **facts):
+    def __call__(self, case, mode, ours, rivals, rounds, precision, **facts):
         """Times ``ours`` and the ``rivals``, name -> function without arguments, "naive" among them.
 
         ``facts`` go into the results. "gflop", the filter stack's operations, becomes a rate and a share of the peak;
-        above 100% is what no filter stack could reach here.
+        above 100% is what no filter stack could reach here. "bytes", what must be read and written at least, becomes a
+        share of the rate of a copy.
         """
+        here = device.current()
         times = in_turns(self.benchmark, ours, rivals, rounds)
         if not times:  # --benchmark-disable
             return
-        result = report.Result(case, mode, times, facts)
-        guarded = self.config.getoption("--write-ratios") is None
-        if guarded and report.falls_short(result):
+        result = report.Result(case, mode, precision.name, times, facts)
+        writes = self.config.getoption("--write-ratios")
+        if not writes and report.falls_short(result):
             take_more_turns(times, {**rivals, "ours": ours}, rounds)  # not every slow phase is the code's fault
         if "gflop" in facts:
             rate = facts.pop("gflop") / times["ours"]
-            facts |= {"gflop_per_s": round(rate), "of_peak": f"{rate / peak_gflops():.0%}"}
+            facts |= {"gflop_per_s": round(rate), "of_peak": f"{rate / here.peak_gflops(precision):.0%}"}
+        if "bytes" in facts:
+            rate = facts.pop("bytes") / times["ours"]
+            facts |= {"gigabytes_per_s": round(rate / 1e9), "of_peak": f"{rate / here.copy_bandwidth():.0%}"}
         self.benchmark.extra_info.update(
-            case=str(case), ratios=result.ratios, **facts,
-            threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version(),
+            case=str(case), precision=precision.name, seconds=times, ratios=result.ratios, **facts,
+            **here.describe(), torch=torch.__version__, python=platform.python_version(),
         )  # fmt: skip
         self.config.stash[_RESULTS].append(result)
-        if guarded:
-            shortfall = report.falls_short(result)
-            assert shortfall is None, shortfall
+        if writes:  # after each, so that a session that is cut off leaves what it has
+            report.write_ratios([result])
+            return
+        shortfall = report.falls_short(result)
+        assert shortfall is None, shortfall
 
     def note(self, text):
         """Says something once at the end of the session."""
@@ -82,12 +116,6 @@ class Comparison:
 @pytest.fixture
 def compare(request, benchmark):
     return Comparison(request.config, benchmark)
-
-
-def pytest_sessionfinish(session):
-    path, results = session.config.getoption("--write-ratios"), session.config.stash[_RESULTS]
-    if path is not None and results:
-        report.write_ratios(results, path)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -16,8 +16,9 @@ import torch
 import gcnn_kernels as gk
 from gcnn_kernels.backends import ConvProblem, choose_for_conv
 
-from . import naive
+from . import device, naive
 from .cases import ConvCase
+from .device import Precision
 
 # Mode -> the operators that it runs; each counts as many multiplications as the others.
 MODES = {
@@ -26,7 +27,6 @@ MODES = {
     "r1": ("conv", "conv_input_grad", "conv_weight_grad") * 2,
 }
 FORMATS = (torch.contiguous_format, torch.channels_last)
-TOLERANCE = 2e-6  # of fp32 against float64
 
 
 class Layer:
@@ -73,17 +73,18 @@ class Layer:
 
 
 @lru_cache(maxsize=2)  # of a layer and its plain counterpart, in all modes
-def draw(case: ConvCase, device="cpu", dtype=torch.float32) -> dict:
+def draw(case: ConvCase, precision: Precision) -> dict:
     """The numbers of a case: x, weight, bias, the gradient dy of the output, and for R1 v (of y) and dgx (of gx)."""
-    generator = torch.Generator(device).manual_seed(0)
+    where = device.current().torch_device
+    generator = torch.Generator(where).manual_seed(0)
     x_shape = (case.batch, case.in_channels, case.in_slots, *case.in_size)
     y_shape = (case.batch, case.out_channels, case.order, *case.out_size)
     shapes = {"x": x_shape, "dy": y_shape, "v": y_shape, "dgx": x_shape}
     shapes["weight"] = (case.out_channels, case.in_channels, case.in_slots, case.kernel, case.kernel)
     if case.bias:
         shapes["bias"] = (case.out_channels,)
-    random = {"generator": generator, "device": device}
-    tensors = {name: torch.randn(shape, **random).to(dtype) for name, shape in shapes.items()}
+    random = {"generator": generator, "device": where}
+    tensors = {name: torch.randn(shape, **random).to(precision.dtype) for name, shape in shapes.items()}
     return {"bias": None} | tensors
 
 
@@ -144,19 +145,20 @@ def escnn_layer(case: ConvCase, tensors: dict) -> Layer:
     return layer
 
 
-def problem(case: ConvCase, op: str, device="cpu", dtype=torch.float32) -> ConvProblem:
+def problem(case: ConvCase, op: str, where, dtype: torch.dtype) -> ConvProblem:
     """A case as the library's backends see it."""
     return ConvProblem.of(
         op, (case.batch, case.in_channels, case.in_slots, *case.in_size),
         (case.out_channels, case.in_channels, case.in_slots, case.kernel, case.kernel),
         group=gk.point_group(case.group), stride=case.stride, padding=case.padding,
-        dtype=dtype, device=torch.device(device),
+        dtype=dtype, device=torch.device(where),
     )  # fmt: skip
 
 
-def chosen_algorithms(case: ConvCase, mode: str, **where) -> list[str]:
+def chosen_algorithms(case: ConvCase, mode: str, precision: Precision) -> list[str]:
     """What ``algorithm="auto"`` takes for the operators of a mode, without repetitions."""
-    chosen = (choose_for_conv(problem(case, op, **where), "auto", "auto")[1] for op in MODES[mode])
+    problems = (problem(case, op, device.current().torch_device, precision.dtype) for op in MODES[mode])
+    chosen = (choose_for_conv(problem, "auto", "auto")[1] for problem in problems)
     return list(dict.fromkeys(chosen))
 
 
@@ -171,10 +173,11 @@ def error(result, reference) -> float:
     return max(((a.reshape(b.shape) - b).norm() / b.norm()).item() for a, b in pairs)
 
 
-def check(case: ConvCase, mode: str, ours: Layer, stack: Layer, build_stack) -> None:
+def check(case: ConvCase, mode: str, precision: Precision, ours: Layer, stack: Layer, build_stack) -> None:
     """Compares ours with the filter stack. Where they disagree float64 decides: ours may be twice as far from it."""
     results, naive_results = ours.run(mode), stack.run(mode)
-    if error(results, naive_results) < 2 * TOLERANCE:
+    if error(results, naive_results) < 2 * precision.tolerance:
         return
-    exact = filter_stack(case, draw(case, dtype=torch.float64), build_stack, torch.contiguous_format).run(mode)
-    assert error(results, exact) < max(TOLERANCE, 2 * error(naive_results, exact))
+    tensors = {name: None if t is None else t.double() for name, t in draw(case, precision).items()}
+    exact = filter_stack(case, tensors, build_stack, torch.contiguous_format).run(mode)
+    assert error(results, exact) < max(precision.tolerance, 2 * error(naive_results, exact))

@@ -1,23 +1,16 @@
-"""Timing in turns, the machine's peak, peak memory."""
+"""Timing in turns on the current device."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import time
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable
 
-import torch
-import torch.nn.functional as F
+from . import device
 
 MIN_ROUNDS, MAX_ROUNDS = 2, 15
 
 
-def seconds(function) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+def seconds(function: Callable) -> float:
+    return device.current().seconds(function)
 
 
 def fastest(functions: dict):
@@ -52,6 +45,7 @@ def in_turns(benchmark, ours, others: dict, rounds: int) -> dict[str, float]:
     def run_others():
         for name, function in others.items():
             times[name].append(seconds(function))
+        device.current().before_round()
 
     benchmark.pedantic(ours, setup=run_others, rounds=rounds, iterations=1)
     if benchmark.stats is None:
@@ -65,35 +59,3 @@ def take_more_turns(times: dict[str, float], functions: dict, rounds: int) -> No
     for _ in range(rounds):
         for name, function in functions.items():
             times[name] = min(times[name], seconds(function))
-
-
-@cache
-def peak_gflops(dtype=torch.float32) -> float:
-    """What dense arithmetic reaches here: the best of a large matrix product and a large convolution, in GFLOP/s."""
-    a, b = torch.randn(2, 2048, 2048, dtype=dtype)
-    out = torch.empty_like(a)
-    x = torch.randn(4, 512, 32, 32, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(512, 512, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    product = min(seconds(lambda: torch.mm(a, b, out=out)) for _ in range(6))
-    conv = min(seconds(lambda: F.conv2d(x, weight, padding=1)) for _ in range(6))
-    return max(2 * 2048**3 / product, 2 * x.numel() * 512 * 9 / conv) / 1e9
-
-
-def peak_memory(function) -> int | None:
-    """Bytes by which the process grows at most while ``function`` runs; None where the system does not tell.
-
-    Everything counts that needs pages: tensors, workspaces, the allocator's slack. Linux tells.
-    """
-    status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not refs.exists():
-        return None
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # freed memory that malloc still holds would hide growth
-    refs.write_text("5")  # resets the peak
-    before = _kilobytes(status, "VmRSS")
-    function()
-    return 1024 * (_kilobytes(status, "VmHWM") - before)
-
-
-def _kilobytes(status, field):
-    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(f"{field}:"))

@@ -1,4 +1,4 @@
-"""Draws the ratios of a session: ``python -m benches.plot [ratios.json] [picture.png]``."""
+"""``python -m benches.plot``: a picture of every file in benches/ratios."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ MARKERS = {"forward": ("o", "tab:blue"), "forward+backward": ("s", "tab:orange")
 PLAIN = "x", "0.4"
 
 
-def draw(ratios: dict, path: Path) -> None:
+def draw(ratios: dict, precision: str, path: Path) -> None:
     """One row per case, one column of rows per group; a mark right of 1 is faster than the naive version."""
     kinds = (conv_cases(), map_cases(), step_cases())
+    suffix = "" if precision == "fp32" else f" {precision}"
     figure, columns = plt.subplots(1, 2, figsize=(13, 15), sharex=True, layout="constrained")
     for axes, (group, bound) in zip(columns, BOUNDS.items(), strict=True):
         cases = [case for cases in kinds for case in cases if case.group == group]
         cases = [case for case in cases if any(name.startswith(f"{case.name} ") for name in ratios)][::-1]
         for row, case in enumerate(cases):
             for mode in (*MARKERS, "step"):
-                found = ratios.get(f"{case.name} {mode}", {})
+                found = ratios.get(f"{case.name} {mode}{suffix}", {})
                 marker, colour = MARKERS.get(mode, ("D", "tab:red"))
                 if "naive" in found:
                     axes.plot(found["naive"], row, marker, color=colour, markersize=5)
@@ -57,11 +58,10 @@ def draw(ratios: dict, path: Path) -> None:
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benches.plot", description=__doc__.split(":")[0])
-    parser.add_argument("ratios", nargs="?", type=Path, default=RATIOS, help="as --write-ratios writes it")
-    parser.add_argument("picture", nargs="?", type=Path, default=RATIOS.with_suffix(".png"))
-    arguments = parser.parse_args()
-    draw(json.loads(arguments.ratios.read_text())["ratios"], arguments.picture)
+    argparse.ArgumentParser(prog="python -m benches.plot", description=__doc__).parse_args()
+    for path in sorted(RATIOS.glob("*.json")):
+        stored = json.loads(path.read_text())
+        draw(stored["ratios"], "bf16" if "gpu" in stored["machine"] else "fp32", path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from functools import cache, partial
 
 import pytest
 
-from . import layers, naive
+from . import device, layers, naive
 from .cases import conv_cases
 from .measure import fastest, rounds_within
 
@@ -19,9 +19,9 @@ CASES = [(case, mode) for case in conv_cases() for mode in layers.MODES if mode 
 
 
 @cache
-def _faster_stack(case):
+def _faster_stack(case, precision):
     """rot90 or index gather: the one whose forward and backward pass takes less time for this filter."""
-    weight = layers.draw(case)["weight"].detach().requires_grad_()
+    weight = layers.draw(case, precision)["weight"].detach().requires_grad_()
 
     def build(build_stack):
         build_stack(weight, case.group).sum().backward()
@@ -29,31 +29,41 @@ def _faster_stack(case):
     return fastest({build_stack: lambda b=build_stack: build(b) for build_stack in naive.STACKS.values()})
 
 
+def _filter_stack(case, precision, memory_format, **options):
+    stack = _faster_stack(case, precision)
+    return layers.filter_stack(case, layers.draw(case, precision), stack, memory_format, **options)
+
+
 @cache
-def _faster_format(case, mode):
-    candidates = {f: layers.filter_stack(case, layers.draw(case), _faster_stack(case), f) for f in layers.FORMATS}
-    return fastest({f: lambda layer=layer: layer.run(mode) for f, layer in candidates.items()})
+def _faster_format(case, mode, precision):
+    candidates = {f: _filter_stack(case, precision, f) for f in layers.FORMATS}
+    return fastest({f: partial(layer.run, mode) for f, layer in candidates.items()})
 
 
-def _fastest_filter_stack(case, mode, **options):
-    memory_format = _faster_format(case, "forward+backward" if mode == "r1" else mode)
-    return layers.filter_stack(case, layers.draw(case), _faster_stack(case), memory_format, **options)
+def _fastest_filter_stack(case, mode, precision, **options):
+    memory_format = _faster_format(case, "forward+backward" if mode == "r1" else mode, precision)
+    return _filter_stack(case, precision, memory_format, **options)
 
 
 @pytest.mark.parametrize(("case", "mode"), CASES, ids=[f"{case.name}-{mode}" for case, mode in CASES])
-def test_conv(compare, case, mode):
-    ours, stack = layers.ours(case, layers.draw(case)), _fastest_filter_stack(case, mode)
-    layers.check(case, mode, ours, stack, naive.stack_by_rot90)
+def test_conv(compare, case, mode, precision):
+    case = device.current().sized(case)
+    ours = layers.ours(case, layers.draw(case, precision))
+    stack = _fastest_filter_stack(case, mode, precision)
+    layers.check(case, mode, precision, ours, stack, naive.stack_by_rot90)
 
-    rivals = {"naive": stack, "plain CNN": _fastest_filter_stack(case.plain, mode)}
+    rivals = {"naive": stack, "plain CNN": _fastest_filter_stack(case.plain, mode, precision)}
     if case.name in MORE_RIVALS and mode != "r1":  # torch.compile has no double backward
-        rivals["compiled"] = _fastest_filter_stack(case, mode, compiled=True)
+        rivals["compiled"] = _fastest_filter_stack(case, mode, precision, compiled=True)
         try:
-            rivals["escnn"] = layers.escnn_layer(case, layers.draw(case))
+            rivals["escnn"] = layers.escnn_layer(case, layers.draw(case, precision))
         except ImportError as error:
             compare.note(f"no escnn: {error}")
     timed = partial(ours.run, mode)
     rivals = {name: partial(rival.run, mode) for name, rival in rivals.items()}
     rounds = rounds_within(BUDGET[mode], [timed, *rivals.values()])
-    algorithms = "/".join(layers.chosen_algorithms(case, mode))
-    compare(case, mode, timed, rivals, rounds, gflop=layers.stack_gflop(case, mode), algorithms=algorithms)
+    facts = {
+        "gflop": layers.stack_gflop(case, mode),
+        "algorithms": "/".join(layers.chosen_algorithms(case, mode, precision)),
+    }
+    compare(case, mode, timed, rivals, rounds, precision, **facts)

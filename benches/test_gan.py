@@ -2,47 +2,55 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache, lru_cache, partial
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map_only
 
 from gan.networks import PRESETS, build_discriminator, build_generator
 from gan.noise import draw_noise
 from gan.objectives import build_loss, r1
 from gan.options import resolve
 from gan.training.distributed import World
+from gan.training.graphs import WARM_UP, GraphedUpdates
 from gan.training.players import Players
 from gan.training.updates import Batch, Updates
 
-from . import layers, naive
+from . import device, layers, naive
 from .cases import step_cases
-from .measure import peak_memory, seconds
+from .measure import seconds
 
 TOLERANCE = 1e-6  # in float64, where next to no activation lies within rounding of a kink
-ROUNDS = 2
+ROUNDS = {"cpu": 2, "cuda": 10}
 
 
 class Gan:
-    """Both players of a data set over one group, and a batch to learn from."""
+    """Both networks of a data set over one group, and a batch to learn from."""
 
-    def __init__(self, dataset, group, batch):
-        options = resolve(
-            {"dataset": dataset, "generator_group": group, "discriminator_group": group, "batch_size": batch}
-        )
-        preset = PRESETS[dataset]
-        world = World(0, 1, torch.device("cpu"))
+    def __init__(self, case, group, precision, graphs):
+        options = resolve({
+            "dataset": case.dataset, "generator_group": group, "discriminator_group": group, "batch_size": case.batch,
+            "amp": "bf16" if precision.name == "bf16" else "off", "cuda_graphs": graphs,
+        })  # fmt: skip
+        preset = PRESETS[case.dataset]
+        world = World(0, 1, device.current().torch_device)
         players = Players(options, preset.classes, preset.channels, world)
+        self.d_updates = options.d_updates
         self.updates = Updates(options, players, world)
+        if graphs:
+            self.updates = GraphedUpdates(self.updates)
         size = players.generator.image_shape[1:]
         random = torch.Generator().manual_seed(0)
-        self.batch = Batch(
-            pixels=torch.randint(256, (batch, *size, preset.channels), generator=random).to(torch.uint8),
-            labels=torch.randint(preset.classes, (batch,), generator=random),
-            noise=draw_noise(players.generator, batch, random),
-            shares=torch.rand(batch, generator=random),
-            moves=torch.zeros(2, batch, dtype=torch.long),
+        batch = Batch(
+            pixels=torch.randint(256, (case.batch, *size, preset.channels), generator=random).to(torch.uint8),
+            labels=torch.randint(preset.classes, (case.batch,), generator=random),
+            noise=draw_noise(players.generator, case.batch, random),
+            shares=torch.rand(case.batch, generator=random),
+            moves=torch.zeros(2, case.batch, dtype=torch.long),
         )
+        self.batch = tree_map_only(torch.Tensor, lambda t: t.to(world.device), batch)
 
     def step(self, player):
         if player == "D":
@@ -55,13 +63,15 @@ class Gan:
             self.step(player)
 
 
-@cache
-def _gan(dataset, group, batch):
-    return Gan(dataset, group, batch)
+@lru_cache(maxsize=6)  # both steps of a data set
+def _gan(case, group, precision, graphs, role):
+    """``role`` tells networks apart that run, and with graphs are captured, on different layers."""
+    return Gan(case, group, precision, graphs)
 
 
 @cache
-def _faster_format(gan):
+def _faster_format(case, group, precision):
+    gan = Gan(case, group, precision, graphs=False)
     return min(layers.FORMATS, key=lambda memory_format: seconds(lambda: gan.naive_step("D", memory_format)))
 
 
@@ -93,15 +103,31 @@ def _error(dataset, group):
     return layers.error(ours, reference)
 
 
+@pytest.mark.parametrize("graphs", [False, True], ids=["eager", "graphs"])
 @pytest.mark.parametrize("case", step_cases(), ids=lambda case: case.name)
-def test_step(compare, case):
+def test_step(compare, case, precision, graphs):
+    if graphs and device.current().name == "cpu":
+        pytest.skip("CUDA graphs are a GPU's")
     assert _error(case.dataset, case.group) < TOLERANCE
 
-    gan, plain = (_gan(case.dataset, group, case.batch) for group in (case.group, "p1"))
-    ours = partial(gan.step, case.player)
-    rivals = {
-        "naive": partial(gan.naive_step, case.player, _faster_format(gan)),
-        "plain CNN": partial(plain.naive_step, case.player, _faster_format(plain)),
+    case = device.current().sized(case)
+    of_both = replace(case, player="")
+    ours, stack = (_gan(of_both, case.group, precision, graphs, role) for role in ("ours", "naive"))
+    plain = _gan(of_both, "p1", precision, graphs, "plain")
+    contestants = {
+        "ours": partial(ours.step, case.player),
+        "naive": partial(stack.naive_step, case.player, _faster_format(of_both, case.group, precision)),
+        "plain CNN": partial(plain.naive_step, case.player, _faster_format(of_both, "p1", precision)),
     }
-    memory = {"memory": peak_memory(ours), "naive_memory": peak_memory(rivals["naive"])}
-    compare(case, "step", ours, rivals, ROUNDS, d_updates=gan.updates.options.d_updates, **memory)
+    if graphs:
+        for step in contestants.values():
+            for _ in range(WARM_UP + 1):
+                step()
+    memory = {} if graphs else {
+        "memory": device.current().peak_memory(contestants["ours"]),
+        "naive_memory": device.current().peak_memory(contestants["naive"]),
+    }  # fmt: skip
+    rounds = ROUNDS[device.current().name]
+    timed = contestants.pop("ours")
+    mode = "graphed step" if graphs else "step"
+    compare(case, mode, timed, contestants, rounds, precision, d_updates=ours.d_updates, **memory)

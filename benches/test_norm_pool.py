@@ -9,13 +9,13 @@ import torch
 
 import gcnn_kernels as gk
 
-from . import layers, naive
+from . import device, layers, naive
 from .cases import map_cases
 from .measure import fastest, rounds_within
 
-TOLERANCE = 2e-6  # of fp32 against float64
 BUDGET = 0.25  # seconds per case
 MODES = ("forward", "forward+backward")
+AT_KINK = {torch.float32: 1e-4, torch.bfloat16: 0.05}  # how near to zero rounding may change a value's sign
 
 
 class MapLayer:
@@ -38,66 +38,85 @@ class MapLayer:
         return [y.detach(), *torch.autograd.grad(y, self.leaves, self.dy)]
 
 
-def _functions(case, dtype):
+def _functions(case, statistics):
     """Ours and the naive one."""
     if case.kind == "pool":
         return gk.group_max_pool, naive.group_max_pool
-    return _norm(gk.group_batch_norm, case, dtype), _norm(naive.group_batch_norm, case, dtype)
+    return _norm(gk.group_batch_norm, case, statistics), _norm(naive.group_batch_norm, case, statistics)
 
 
-def _norm(function, case, dtype):
-    moments = torch.zeros(case.channels, dtype=dtype), torch.ones(case.channels, dtype=dtype)
+def _norm(function, case, statistics):
+    where = {"dtype": statistics, "device": device.current().torch_device}
+    running = torch.zeros(case.channels, **where), torch.ones(case.channels, **where)
 
     def norm(x, weight, bias, activation="relu"):
-        return function(x, *moments, weight, bias, True, 0.1, 1e-5, activation)
+        return function(x, *running, weight, bias, True, 0.1, 1e-5, activation)
 
     return norm
 
 
 @lru_cache(maxsize=2)
-def _draw(case, dtype):
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(case.shape, generator=generator).to(dtype)
+def _draw(case, precision):
+    """Map, affine parameters and the gradient of the output; parameters per map stay float32 under autocast."""
+    where = device.current().torch_device
+    random = {"generator": torch.Generator(where).manual_seed(0), "device": where}
+    x = torch.randn(case.shape, **random).to(precision.dtype)
     if case.kind == "pool":
-        return {"x": x, "affine": [], "dy": torch.randn(x[:, :, 0].shape, generator=generator).to(dtype)}
+        return {"x": x, "affine": [], "dy": torch.randn(x[:, :, 0].shape, **random).to(precision.dtype)}
     affine_shape = (case.batch, case.channels) if case.conditional else (case.channels,)
-    affine = torch.randn(2, *affine_shape, generator=generator).to(dtype)
-    dy = torch.randn(case.shape, generator=generator).to(dtype)
+    affine = torch.randn(2, *affine_shape, **random).to(precision.dtype if case.conditional else torch.float32)
+    dy = torch.randn(case.shape, **random).to(precision.dtype)
     # On which side of the ReLU's kink a value within rounding of zero lies is no error: no gradient comes from there.
-    at_kink = _norm(naive.group_batch_norm, case, dtype)(x, *affine, activation=None).abs() < 1e-4
-    return {"x": x, "affine": affine, "dy": dy.masked_fill_(at_kink, 0)}
+    y = _norm(naive.group_batch_norm, case, torch.float64)(x.double(), *affine.double(), activation=None)
+    return {"x": x, "affine": affine, "dy": dy.masked_fill_(y.abs() < AT_KINK[precision.dtype], 0)}
 
 
-def _ours(case):
+def _ours(case, precision):
     def as_map(t):
         return t.contiguous(memory_format=torch.channels_last_3d)
 
-    return MapLayer(_functions(case, torch.float32)[0], _draw(case, torch.float32), as_map)
+    return MapLayer(_functions(case, torch.float32)[0], _draw(case, precision), as_map)
 
 
-def _naive(case, memory_format, dtype=torch.float32):
+def _naive(case, memory_format, tensors, statistics=torch.float32):
     def as_map(t):
         return t.flatten(1, 2).clone(memory_format=memory_format).unflatten(1, t.shape[1:3])
 
-    return MapLayer(_functions(case, dtype)[1], _draw(case, dtype), as_map)
+    return MapLayer(_functions(case, statistics)[1], tensors, as_map)
 
 
 @cache
-def _faster_format(case, mode):
-    return fastest({f: partial(_naive(case, f).run, mode) for f in layers.FORMATS})
+def _faster_format(case, mode, precision):
+    return fastest({f: partial(_naive(case, f, _draw(case, precision)).run, mode) for f in layers.FORMATS})
 
 
 @lru_cache(maxsize=1)
-def _reference(case):
+def _reference(case, precision):
     """Output and gradients in float64."""
-    return _naive(case, torch.contiguous_format, torch.float64).run("forward+backward")
+    drawn = _draw(case, precision)
+    tensors = {"x": drawn["x"].double(), "dy": drawn["dy"].double(), "affine": [t.double() for t in drawn["affine"]]}
+    return _naive(case, torch.contiguous_format, tensors, torch.float64).run("forward+backward")
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", map_cases(), ids=lambda case: case.name)
-def test_norm_pool(compare, case, mode):
-    ours, plain = _ours(case), _naive(case, _faster_format(case, mode))
+def test_norm_pool(compare, case, mode, precision):
+    case = device.current().sized(case)
+    ours = _ours(case, precision)
+    plain = _naive(case, _faster_format(case, mode, precision), _draw(case, precision))
     results = ours.run(mode)
-    assert layers.error(results, _reference(case)[: len(results)]) < TOLERANCE
+    assert layers.error(results, _reference(case, precision)[: len(results)]) < precision.tolerance
     timed, rivals = partial(ours.run, mode), {"naive": partial(plain.run, mode)}
-    compare(case, mode, timed, rivals, rounds_within(BUDGET, [timed, *rivals.values()]))
+    rounds = rounds_within(BUDGET, [timed, *rivals.values()])
+    compare(case, mode, timed, rivals, rounds, precision, bytes=least_bytes(case, mode, precision.dtype))
+
+
+def least_bytes(case, mode, dtype):
+    """What must be read and written: a norm reads x twice, for the statistics and for its output."""
+    elements = torch.Size(case.shape).numel()
+    if case.kind == "norm":
+        forward, backward = 3 * elements * dtype.itemsize, 5 * elements * dtype.itemsize
+    else:  # the index of the maximum is one byte
+        pooled = elements // case.shape[2]
+        forward = backward = (elements + pooled) * dtype.itemsize + pooled
+    return forward if mode == "forward" else forward + backward

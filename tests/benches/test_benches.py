@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gcnn_kernels as gk
-from benches import naive, report
+from benches import device, naive, report
 from benches.cases import BATCHES, conv_cases, map_cases
 from gan.networks import build_discriminator, build_generator
 
@@ -66,20 +66,32 @@ def test_cases_cover_the_networks():
     assert {case.kind for case in map_cases()} == {"norm", "pool"}
 
 
-@pytest.mark.parametrize(("seconds", "fails"), [(1.0, False), (1.1, False), (1.2, True)])
-def test_guard(tmp_path, monkeypatch, seconds, fails):
-    def result(ours):
-        return report.Result(SimpleNamespace(name="layer", kind="group"), "forward", {"ours": ours, "naive": 3.0})
+@pytest.fixture
+def ratios(tmp_path, monkeypatch):
+    """An empty folder of ratios."""
+    monkeypatch.setattr(report, "RATIOS", tmp_path / "ratios")
 
-    path = tmp_path / "ratios.json"
-    report.write_ratios([result(1.0)], path)
-    stored = report.committed_ratios(path)
-    assert stored == {"layer forward": {"naive": 3.0}}
-    monkeypatch.setattr(report, "committed_ratios", lambda: stored)
+
+def result(ours, name="layer"):
+    case = SimpleNamespace(name=name, kind="group")
+    return report.Result(case, "forward", "fp32", {"ours": ours, "naive": 3.0})
+
+
+@pytest.mark.parametrize(("seconds", "fails"), [(1.0, False), (1.1, False), (1.2, True)])
+def test_guard(ratios, seconds, fails):
+    report.write_ratios([result(1.0)])
+    assert report.committed_ratios() == {"layer forward": {"naive": 3.0}}
     assert (report.falls_short(result(seconds)) is not None) is fails
 
 
-def test_ratios_of_another_machine_guard_nothing(tmp_path):
-    path = tmp_path / "ratios.json"
-    path.write_text('{"machine": {"cpu": "another", "threads": 1}, "ratios": {"layer forward": {"naive": 3.0}}}')
-    assert report.committed_ratios(path) == {}
+def test_cases_that_did_not_run_keep_their_ratios(ratios):
+    report.write_ratios([result(1.0), result(1.5, "other")])
+    report.write_ratios([result(2.0)])
+    assert report.committed_ratios() == {"layer forward": {"naive": 1.5}, "other forward": {"naive": 2.0}}
+
+
+def test_ratios_of_another_machine_guard_nothing(ratios, monkeypatch):
+    report.write_ratios([result(1.0)])
+    monkeypatch.setattr(device.Cpu, "describe", lambda self: {"cpu": "another", "threads": 1})
+    assert report.ratios_file().name == "cpu-another-1-threads.json"
+    assert report.committed_ratios() == {}

@@ -18,8 +18,7 @@ import torch
 
 import gcnn_kernels as gk
 from benches import layers
-from benches.cases import conv_cases
-from benches.gpu_suite import at_paper_batch
+from benches.cases import at_paper_batch, conv_cases
 from gcnn_kernels.backends import ConvProblem
 
 triton = pytest.importorskip("triton")
