@@ -49,11 +49,6 @@ def slots(name: str, value: torch.Tensor, dim: int, group: PointGroup) -> None:
         )
 
 
-def positive_int(name: str, value) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: expected a positive int, got {value!r}")
-
-
 def pair(name: str, value, least: int) -> tuple[int, int]:
     """An int or a pair of ints, as a pair; every one at least ``least``."""
     values = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()

@@ -57,7 +57,7 @@ class _GroupConv(nn.Module):
             ("kernel_size", kernel_size),
             ("groups", groups),
         ):
-            checks.positive_int(name, value)
+            checks.whole(name, value, 1)
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"groups: expected a divisor of {in_channels} and {out_channels} channels, got {groups}")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size

@@ -39,7 +39,7 @@ class GroupLinear(nn.Module):
         self.point_group = point_group(group)
         checks.one_of("algorithm", algorithm, ("auto", "fourier", "expand"))
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            checks.positive_int(name, value)
+            checks.whole(name, value, 1)
         self.in_channels, self.out_channels, self.algorithm = in_channels, out_channels, algorithm
         shape = (out_channels, in_channels, self.point_group.order)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))

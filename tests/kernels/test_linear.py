@@ -187,7 +187,7 @@ def test_module():
     assert repr(gk.nn.GroupLinear(1, 2, False, "C8", algorithm="expand")) == (
         "GroupLinear(1, 2, group='c8', bias=False, algorithm='expand')"
     )
-    with pytest.raises(ValueError, match="out_channels: expected a positive int, got 0"):
+    with pytest.raises(ValueError, match="out_channels: expected at least 1, got 0"):
         gk.nn.GroupLinear(3, 0)
     with pytest.raises(ValueError, match="algorithm: expected one of 'auto', 'fourier', 'expand', got 'direct'"):
         gk.nn.GroupLinear(3, 4, algorithm="direct")
