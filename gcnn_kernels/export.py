@@ -14,9 +14,11 @@ from .nn import (
     GroupAvgPool,
     GroupBatchNorm2d,
     GroupConv2d,
+    GroupConvTranspose2d,
     GroupGroupNorm2d,
     GroupInstanceNorm2d,
     GroupLayerNorm2d,
+    GroupLinear,
     GroupMaxPool,
     GroupSelfAttention2d,
     LiftingConv2d,
@@ -60,16 +62,21 @@ def _replace(module):
 
 
 def _conv2d(conv):
-    order = conv.point_group.order
     stack = expand_filters(conv.weight, conv.group).detach()
     plain = nn.Conv2d(
-        stack.shape[1], stack.shape[0], conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-        bias=conv.bias is not None, padding_mode=conv.padding_mode, device=stack.device, dtype=stack.dtype,
+        stack.shape[1] * conv.groups, stack.shape[0], conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+        conv.groups, bias=conv.bias is not None, padding_mode=conv.padding_mode, device=stack.device, dtype=stack.dtype,
     )  # fmt: skip
+    return _filled(plain, conv, stack)
+
+
+def _filled(plain, layer, stack):
+    """The plain layer with its numbers, and what makes a map on the group of its output."""
+    order = layer.point_group.order
     plain.weight.data.copy_(stack)
-    if conv.bias is not None:
-        plain.bias.data.copy_(conv.bias.detach().repeat_interleave(order))
-    return [plain, nn.Unflatten(1, (conv.out_channels, order))]
+    if layer.bias is not None:
+        plain.bias.data.copy_(layer.bias.detach().repeat_interleave(order))
+    return [plain, nn.Unflatten(-1 if isinstance(plain, nn.Linear) else 1, (layer.out_channels, order))]
 
 
 def _plain_lift(conv):
@@ -78,6 +85,15 @@ def _plain_lift(conv):
 
 def _plain_conv(conv):
     return nn.Sequential(nn.Flatten(1, 2), *_conv2d(conv))
+
+
+def _plain_conv_transpose(conv):
+    stack = expand_filters(conv.weight, conv.group).detach()
+    plain = nn.ConvTranspose2d(
+        stack.shape[0], stack.shape[1] * conv.groups, conv.kernel_size, conv.stride, conv.padding, conv.output_padding,
+        conv.groups, bias=conv.bias is not None, dilation=conv.dilation, device=stack.device, dtype=stack.dtype,
+    )  # fmt: skip
+    return nn.Sequential(nn.Flatten(1, 2), *_filled(plain, conv, stack))
 
 
 class _Norm(nn.Module):
@@ -116,6 +132,14 @@ class _PlainConditionalNorm(_Norm):
         y = self._normalize(x).movedim((0, 1), (-2, -1))
         y = (1 + self.scale(condition)) * y + self.shift(condition)
         return self._activate(y.movedim((-2, -1), (0, 1)))
+
+
+def _plain_group_linear(linear):
+    stack = expand_filters(linear.weight[..., None, None], linear.group).detach().flatten(1)
+    plain = nn.Linear(
+        stack.shape[1], stack.shape[0], bias=linear.bias is not None, device=stack.device, dtype=stack.dtype
+    )
+    return nn.Sequential(nn.Flatten(-2), *_filled(plain, linear, stack))
 
 
 def _plain_linear(linear):
@@ -169,6 +193,8 @@ _FORMULAS = (
 _PLAIN = {
     LiftingConv2d: _plain_lift,
     GroupConv2d: _plain_conv,
+    GroupConvTranspose2d: _plain_conv_transpose,
+    GroupLinear: _plain_group_linear,
     GroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainNorm(norm)),
     ConditionalGroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainConditionalNorm(norm)),
     GroupMaxPool: lambda pool: torch.fx.symbolic_trace(_Max()),

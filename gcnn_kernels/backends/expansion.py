@@ -22,7 +22,7 @@ class Expansion:
         stack = self.filters.expand_filters(weight, problem.group)
         if bias is not None:
             bias = bias.repeat_interleave(problem.group.order)
-        y = F.conv2d(_to_planar(x), stack, bias, problem.stride, problem.padding, problem.dilation)
+        y = F.conv2d(_to_planar(x), stack, bias, problem.stride, problem.padding, problem.dilation, problem.groups)
         return _from_planar(y, problem.group.order, like=x)
 
     def conv_input_grad(self, problem, grad, weight):
@@ -34,7 +34,7 @@ class Expansion:
 
     def conv_weight_grad(self, problem, grad, x):
         k, order = problem.kernel, problem.group.order
-        shape = (problem.out_channels * order, problem.in_channels * problem.in_slots, k, k)
+        shape = (problem.out_channels * order, problem.in_channels // problem.groups * problem.in_slots, k, k)
         stack = grad.new_empty(1).expand(shape)
         _, gstack, _ = _convolution_backward(problem, _to_planar(grad), _to_planar(x), stack, [False, True, False])
         return self.filters.reduce_filters(gstack, problem.group, problem.in_slots)
@@ -55,7 +55,7 @@ class ExpandedConv:
 
 def _convolution_backward(problem, grad, x, stack, mask):
     return torch.ops.aten.convolution_backward(
-        grad, x, stack, None, problem.stride, problem.padding, problem.dilation, False, [0, 0], 1, mask
+        grad, x, stack, None, problem.stride, problem.padding, problem.dilation, False, [0, 0], problem.groups, mask
     )
 
 

@@ -15,11 +15,10 @@ class _RunningMoments(nn.Module):
 
     def __init__(self, num_features, eps, momentum, activation, track_running_stats, sync, backend, device, dtype):
         super().__init__()
-        if not isinstance(num_features, int) or num_features < 1:
-            raise ValueError(f"num_features: expected a positive int, got {num_features!r}")
         checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
         check_choice(backend)
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.num_features = checks.whole("num_features", num_features, 1)
+        self.eps, self.momentum = eps, momentum
         self.activation, self.sync, self.backend = activation, sync, backend
         self.track_running_stats = track_running_stats
         tracked = {

@@ -92,16 +92,21 @@ def choose_algorithm(problem) -> str:
 
 @lru_cache(maxsize=4096)
 def _choose_algorithm(problem, kind):
-    times = _measured(problem, kind) or {a: expected_time(problem, a, kind) for a in candidates(problem)}
+    measured = _measured(problem, kind) if problem.groups == 1 else None
+    times = measured or {a: expected_time(problem, a, kind) for a in candidates(problem)}
     return min(times, key=times.get)
 
 
 def candidates(problem) -> list[str]:
+    if problem.groups > 1:
+        return ["expand"]
     return [a for a in ALGORITHMS if a != "fourier" or unsupported_fourier(problem) is None]
 
 
 def unsupported_fourier(problem) -> str | None:
     """Why the Fourier algorithm cannot serve a problem, or None."""
+    if problem.groups > 1:
+        return "the algorithm 'fourier' is for groups=1"
     if problem.group.rotations != 4:
         return f"the algorithm 'fourier' serves p4 and p4m, not {problem.group.name}"
     if problem.in_slots == 1:
