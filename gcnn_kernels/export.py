@@ -47,18 +47,54 @@ def to_plain(module: nn.Module) -> nn.Module:
         module: any ``nn.Module``; it is left as it is.
 
     Returns:
-        the copy; its outputs equal those of ``module.eval()`` up to rounding.
+        the copy; its outputs equal those of ``module.eval()`` up to rounding. What is one module under several names
+        is one in the copy too.
+
+    Raises:
+        TypeError: for a layer that computes something of its own, by another ``forward`` or by hooks (as the spectral
+            and weight norms of ``torch.nn.utils`` that are not parametrizations); the message names it.
     """
-    return _replace(copy.deepcopy(module).eval())
+    for name, layer in module.named_modules():
+        if (kind := _kind(layer)) is not None:
+            _check_faithful(name, layer, kind)
+    # What hooks left on other modules need not be a leaf of autograd's graph, which deepcopy wants; they make it anew.
+    computed = {
+        id(t): t.detach().clone()
+        for m in module.modules()
+        for t in vars(m).values()
+        if isinstance(t, torch.Tensor) and not t.is_leaf
+    }
+    return _replace(copy.deepcopy(module, computed).eval(), {})
 
 
-def _replace(module):
-    for kind, plain in _PLAIN.items():
-        if isinstance(module, kind):
-            return plain(module)
-    for name, child in module.named_children():
-        setattr(module, name, _replace(child))
-    return module
+def _kind(module):
+    return next((kind for kind in _PLAIN if isinstance(module, kind)), None)
+
+
+def _check_faithful(name, layer, kind):
+    where = f"module: cannot convert {name or 'it'} ({type(layer).__name__})"
+    if type(layer).forward is not kind.forward or "forward" in vars(layer):
+        raise TypeError(f"{where}: its forward is not that of {kind.__name__}; convert what it is made of")
+    for path, part in layer.named_modules():
+        if part._forward_hooks or part._forward_pre_hooks:
+            raise TypeError(
+                f"{where}: its hooks {f'on {path} ' if path else ''}would be lost; remove them, and take spectral and "
+                "weight norm from torch.nn.utils.parametrizations"
+            )
+
+
+def _replace(module, done):
+    """``done`` is what has been replaced, by the id of what it replaces."""
+    if id(module) not in done:
+        kind = _kind(module)
+        if kind is None:
+            done[id(module)] = module, module
+            for name, child in module._modules.items():  # named_children would leave out second names
+                if child is not None:
+                    setattr(module, name, _replace(child, done))
+        else:
+            done[id(module)] = _PLAIN[kind](module), module  # kept, so that no other module gets its id
+    return done[id(module)][0]
 
 
 def _conv2d(conv):
@@ -171,7 +207,7 @@ class _Formula(nn.Module):
 def _plain_formula(layer):
     """A layer that is plain torch but for the checks of its arguments: what it computes, traced."""
     for name, child in layer.named_children():
-        setattr(layer, name, _replace(child))
+        setattr(layer, name, _replace(child, {}))
     return torch.fx.symbolic_trace(_Formula(layer))
 
 

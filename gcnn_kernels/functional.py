@@ -128,7 +128,7 @@ def group_conv_transpose2d(
     checks.slots("x", x, 2, point)
     checks.slots("weight", weight, 2, point)
     cin, cout, _, k, _ = weight.shape
-    checks.whole("groups", groups, 1)
+    groups = checks.whole("groups", groups, 1)
     _check_filter(x, weight, bias, cin, cout * groups, groups)
     stride, dilation = checks.pair("stride", stride, 1), checks.pair("dilation", dilation, 1)
     padding, output_padding = checks.pair("padding", padding, 0), checks.pair("output_padding", output_padding, 0)
@@ -161,7 +161,7 @@ def group_conv_transpose2d(
 def _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, backend):
     """The map, padded where the operator cannot, and the operator's options."""
     cout, cin, _, k, _ = weight.shape
-    checks.whole("groups", groups, 1)
+    groups = checks.whole("groups", groups, 1)
     _check_filter(x, weight, bias, cin * groups, cout, groups)
     stride = checks.pair("stride", stride, 1)
     dilation = checks.pair("dilation", dilation, 1)

@@ -6,15 +6,15 @@ from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import _checks as checks
 from .._layout import to_map_format
+from .layer import Layer
 from .linear import GroupLinear
 
 
-class GroupSelfAttention2d(nn.Module):
+class GroupSelfAttention2d(Layer):
     """Multi-head self-attention over the pixels, ``[B, C, order, H, W]`` -> the same shape.
 
     Queries, keys and values are linear over the group (:class:`GroupLinear` at each pixel). Every head is there in
@@ -53,6 +53,7 @@ class GroupSelfAttention2d(nn.Module):
         super().__init__()
         self.channels = checks.whole("channels", channels, 1)
         self.num_heads = checks.whole("num_heads", num_heads, 1)
+        channels, num_heads = self.channels, self.num_heads
         if channels % num_heads:
             raise ValueError(f"num_heads: expected a divisor of channels {channels}, got {num_heads}")
         self.any_order = any_order

@@ -14,11 +14,12 @@ from .._layout import to_map_format
 from ..backends import check_choice
 from ..functional import group_conv2d, group_conv_transpose2d, lift_conv2d, same_padding
 from ..groups import PointGroup, point_group
+from .layer import Layer
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class _GroupConv(nn.Module):
+class _GroupConv(Layer):
     """What lifting and group convolution share. State dict: ``weight`` and ``bias``, shaped and ordered as GrouPy's."""
 
     _lifts: bool
@@ -51,13 +52,10 @@ class _GroupConv(nn.Module):
         self.point_group = point_group(group)
         check_choice(backend, algorithm)
         checks.one_of("padding_mode", padding_mode, _PADDING_MODES)
-        for name, value in (
-            ("in_channels", in_channels),
-            ("out_channels", out_channels),
-            ("kernel_size", kernel_size),
-            ("groups", groups),
-        ):
-            checks.whole(name, value, 1)
+        in_channels = checks.whole("in_channels", in_channels, 1)
+        out_channels = checks.whole("out_channels", out_channels, 1)
+        groups = checks.whole("groups", groups, 1)
+        kernel_size = checks.square("kernel_size", kernel_size)
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"groups: expected a divisor of {in_channels} and {out_channels} channels, got {groups}")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
@@ -134,6 +132,13 @@ class LiftingConv2d(_GroupConv):
     """
 
     _lifts = True
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """GrouPy and its ports have filters ``[out_channels, in_channels, 1, k, k]``."""
+        weight = state_dict.get(f"{prefix}weight")
+        if weight is not None and weight.dim() == 5 and weight.shape[2] == 1:
+            state_dict[f"{prefix}weight"] = weight.squeeze(2)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class GroupConv2d(_GroupConv):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from .. import _checks as checks
 from ..functional import group_linear
 from ..groups import PointGroup, point_group
+from .layer import Layer
 
 
-class GroupLinear(nn.Module):
+class GroupLinear(Layer):
     """Linear layer between functions on the group, ``[..., in_channels, order]`` -> ``[..., out_channels, order]``.
 
     Args:
@@ -38,8 +39,8 @@ class GroupLinear(nn.Module):
         super().__init__()
         self.point_group = point_group(group)
         checks.one_of("algorithm", algorithm, ("auto", "fourier", "expand"))
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            checks.whole(name, value, 1)
+        in_channels = checks.whole("in_channels", in_channels, 1)
+        out_channels = checks.whole("out_channels", out_channels, 1)
         self.in_channels, self.out_channels, self.algorithm = in_channels, out_channels, algorithm
         shape = (out_channels, in_channels, self.point_group.order)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))

@@ -12,8 +12,9 @@ compositions of the three. A lifting convolution is the case of one input slot.
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
+
+import torch
 
 from .._layout import map_format
 from ..backends import ConvProblem, choose_for_conv
@@ -23,9 +24,8 @@ from .library import OPS, define
 
 _GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend, int groups=1"
 
-# One flag for the process, not for the thread: backward passes of CUDA graphs run on the engine's own threads.
-_skip_weight_gradients = 0
-_skip_lock = threading.Lock()
+# A thread's own flag in torch's local state, which the engine hands on to the threads that work on its backward pass.
+_SKIP = "gcnn_kernels.no_weight_gradients"
 
 
 @contextmanager
@@ -34,21 +34,19 @@ def no_weight_gradients():
 
     For the inner ``torch.autograd.grad(D(x).sum(), x, create_graph=True)`` of a gradient penalty: the engine would
     compute the filters' gradients there too and throw them away (pytorch#56500). The gradients of the penalty itself,
-    taken outside the context, are complete.
+    taken outside the context, are complete. Backward passes that other threads begin have theirs.
     """
-    global _skip_weight_gradients
-    with _skip_lock:
-        _skip_weight_gradients += 1
+    before = weight_gradients_skipped()
+    torch._C._stash_obj_in_tls(_SKIP, True)
     try:
         yield
     finally:
-        with _skip_lock:
-            _skip_weight_gradients -= 1
+        torch._C._stash_obj_in_tls(_SKIP, before)
 
 
 def weight_gradients_skipped() -> bool:
     """Whether a backward pass is within :func:`no_weight_gradients`."""
-    return _skip_weight_gradients > 0
+    return torch._C._is_key_in_tls(_SKIP) and torch._C._get_obj_in_tls(_SKIP)
 
 
 def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):

@@ -81,7 +81,8 @@ def test_a_gradient_of_another_shape_than_the_output_is_refused():
 @pytest.mark.parametrize(
     "options, error, message",
     [
-        ({"kernel_size": (3, 3)}, TypeError, r"kernel_size: expected an int, got \(3, 3\)"),
+        ({"kernel_size": (3, 2)}, ValueError, "kernel_size: expected a square filter, got 3 x 2"),
+        ({"kernel_size": 3.0}, TypeError, "kernel_size: expected an int or a pair of ints, got 3.0"),
         ({"out_channels": 0}, ValueError, "out_channels: expected at least 1, got 0"),
         ({"padding_mode": "mirror"}, ValueError, "padding_mode: expected one of 'zeros', .* got 'mirror'"),
         ({"group": "p3"}, ValueError, "group must be"),
