@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, fx, nn
 
 
@@ -19,6 +21,12 @@ class Layer(nn.Module):
         if proxies:
             tracer = proxies[0].tracer
             return tracer.create_proxy("call_module", tracer.path_of_module(self), args, kwargs)
+        if torch.onnx.is_in_onnx_export():
+            # No error: the exporter would only try another way, and fail there without this.
+            warnings.warn(
+                f"ONNX has no operator for {type(self).__name__}: export gcnn_kernels.to_plain(network) in its place",
+                stacklevel=2,
+            )
         return super().__call__(*args, **kwargs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True):
