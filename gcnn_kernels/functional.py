@@ -340,9 +340,18 @@ def group_linear(
     tokens = x.shape[:-2].numel()
     if algorithm == "fourier" or (algorithm == "auto" and _irreps.pays(point, tokens, cin, cout, x.device)):
         return OPS.linear(x, weight, bias, point.name)
-    stack = expand_filters(weight[..., None, None], point).flatten(1)
+    # Row (o, h) and column (i, s) of the expanded matrix hold weight[o, i, h^-1 s].
+    shape = (cout, order, cin, order)
+    sources = _quotients(point, weight.device)[:, None].expand(shape)
+    matrix = weight.unsqueeze(1).expand(shape).gather(3, sources).flatten(2).flatten(0, 1)
     bias = None if bias is None else bias.repeat_interleave(order)
-    return F.linear(x.flatten(-2), stack, bias).unflatten(-1, (cout, order))
+    return F.linear(x.flatten(-2), matrix, bias).unflatten(-1, (cout, order))
+
+
+@lru_cache(maxsize=64)
+def _quotients(group, device):
+    """int64 ``[order, order]``: h^-1 s."""
+    return torch.from_numpy(group.quotient).to(device, torch.int64)
 
 
 def group_max_pool(x, *, backend="auto"):
