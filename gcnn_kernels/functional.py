@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import _checks as checks
 from . import _irreps
-from ._interpolation import coset_filters, join_cosets, split_cosets
+from ._interpolation import coset_filters, join_cosets, split_cosets, stack_cosets
 from ._layout import plane_format, to_map_format
 from .groups import PointGroup, point_group
 from .ops.library import OPS
@@ -180,12 +180,29 @@ def _conv(x, weight, bias, point, stride, padding, dilation, groups, algorithm, 
     if point.on_grid:
         return OPS.conv(x, weight, bias, point.name, *options)
     q = point.cosets
+    if groups == x.shape[1] == cout and x.shape[2] > 1:
+        return _depthwise_on_cosets(x, weight, bias, point, options)
     if x.shape[2] > 1:
         x = split_cosets(x, point)
     if bias is not None:
         bias = bias.repeat_interleave(q)
     y = OPS.conv(x, coset_filters(weight, point), bias, point.grid_subgroup.name, *options)
     return join_cosets(y, point)
+
+
+def _depthwise_on_cosets(x, weight, bias, point, options):
+    """As sums of depthwise convolutions from coset to coset; one with cosets as channels would not be depthwise."""
+    sub, *geometry = point.grid_subgroup.name, *options
+    filters = coset_filters(weight, point).unflatten(0, (-1, point.cosets))  # [C, q, q, |K|, k, k]
+    inputs = [to_map_format(part, x) for part in x.unflatten(2, (-1, point.cosets)).unbind(3)]
+    outputs = []
+    for to_coset in filters.unbind(1):
+        first, *others = (
+            OPS.conv(part, f.unsqueeze(1), bias if d == 0 else None, sub, *geometry)
+            for d, (part, f) in enumerate(zip(inputs, to_coset.unbind(1), strict=True))
+        )
+        outputs.append(sum(others, first))
+    return stack_cosets(outputs)
 
 
 def _resolve_padding(x, k, stride, padding, dilation):
