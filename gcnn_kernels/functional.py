@@ -12,7 +12,7 @@ from torch import Tensor
 from . import _checks as checks
 from . import _irreps
 from ._constants import constant
-from ._interpolation import join_cosets, split_cosets
+from ._interpolation import join_cosets, split_cosets, stack_cosets
 from ._layout import plane_format, to_map_format
 from .groups import PointGroup, point_group
 from .ops.library import OPS
@@ -189,12 +189,29 @@ def _check_filter(x, weight, bias, cin, cout, groups):
 
 def _conv_of_cosets(x, weight, bias, point, options):
     q = point.cosets
+    if options[-1] == x.shape[1] == weight.shape[0] and x.shape[2] > 1:  # depthwise
+        return _depthwise_on_cosets(x, weight, bias, point, options)
     if x.shape[2] > 1:
         x = split_cosets(x, point)
     if bias is not None:
         bias = bias.repeat_interleave(q)
     y = OPS.conv(x, OPS.coset_filters(weight, point.name), bias, point.grid_subgroup.name, *options)
     return join_cosets(y, point)
+
+
+def _depthwise_on_cosets(x, weight, bias, point, options):
+    """As sums of depthwise convolutions from coset to coset; one with cosets as channels would not be depthwise."""
+    sub, *geometry = point.grid_subgroup.name, *options
+    filters = OPS.coset_filters(weight, point.name).unflatten(0, (-1, point.cosets))  # [C, q, q, |K|, k, k]
+    inputs = [to_map_format(part, x) for part in x.unflatten(2, (-1, point.cosets)).unbind(3)]
+    outputs = []
+    for to_coset in filters.unbind(1):
+        first, *others = (
+            OPS.conv(part, f.unsqueeze(1), bias if d == 0 else None, sub, *geometry)
+            for d, (part, f) in enumerate(zip(inputs, to_coset.unbind(1), strict=True))
+        )
+        outputs.append(sum(others, first))
+    return stack_cosets(outputs)
 
 
 def _resolve_padding(x, k, stride, padding, dilation):
@@ -349,9 +366,18 @@ def group_linear(
     tokens = x.shape[:-2].numel()
     if algorithm == "fourier" or (algorithm == "auto" and _irreps.pays(point, tokens, cin, cout, x.device)):
         return OPS.linear(x, weight, bias, point.name)
-    stack = expand_filters(weight[..., None, None], point).flatten(1)
+    # Row (o, h) and column (i, s) of the expanded matrix hold weight[o, i, h^-1 s].
+    shape = (cout, order, cin, order)
+    sources = _quotients(point, weight.device)[:, None].expand(shape)
+    matrix = weight.unsqueeze(1).expand(shape).gather(3, sources).flatten(2).flatten(0, 1)
     bias = None if bias is None else bias.repeat_interleave(order)
-    return F.linear(x.flatten(-2), stack, bias).unflatten(-1, (cout, order))
+    return F.linear(x.flatten(-2), matrix, bias).unflatten(-1, (cout, order))
+
+
+@lru_cache(maxsize=64)
+def _quotients(group, device):
+    """int64 ``[order, order]``: h^-1 s."""
+    return torch.from_numpy(group.quotient).to(device, torch.int64)
 
 
 def group_max_pool(x, *, backend="auto"):

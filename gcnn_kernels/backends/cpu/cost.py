@@ -54,7 +54,7 @@ def conv_form(problem, backward: bool) -> tuple[str, bool]:
     cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, backward)
     order, taps = problem.group.order, problem.kernel**2
     rank, transform = _RANK[order], _TRANSFORM[order]
-    if cout > _WIDEST_SPREAD:
+    if cout > _WIDEST_SPREAD and not (backward and problem.stride != (1, 1)):  # a strided map would be gathered in vain
         return "gather", False
     gather = out_pixels * (
         rank * taps * cin * _vectors(cout) + _gathered(order, taps, cin, transform) + transform * _pieces(cout)
