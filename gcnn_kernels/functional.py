@@ -32,7 +32,7 @@ def lift_conv2d(x, weight, bias=None, group="p4", stride=1, padding=0, dilation=
         group: "p1", "p4", "p4m", or a finer one such as "c8", "d8", whose filters are rotated by bilinear interpolation
             inside a disk (equivariance is then exact under quarter turns, approximate in between).
         stride, padding, dilation: as in ``torch.nn.functional.conv2d``; padding also "valid" or "same".
-        algorithm: "auto", "direct", "fourier" or "expand".
+        algorithm: "auto", "direct", "fourier", "staged" or "expand".
         backend: "auto", "reference", "cpu", "triton" or "cuda".
 
     Returns:
