@@ -37,7 +37,7 @@ def lift_conv2d(
             inside a disk (equivariance is then exact under quarter turns, approximate in between).
         stride, padding, dilation: as in ``torch.nn.functional.conv2d``; padding also "valid" or "same".
         groups: into how many parts the channels fall, as in ``conv2d``; every map keeps its whole group axis.
-        algorithm: "auto", "direct", "fourier" or "expand".
+        algorithm: "auto", "direct", "fourier", "staged" or "expand".
         backend: "auto", "reference", "cpu", "triton" or "cuda".
 
     Returns:

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..groups import PointGroup
 from .problem import ConvProblem
 
-ALGORITHMS = ("direct", "fourier", "expand")
+ALGORITHMS = ("direct", "fourier", "staged", "expand")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 

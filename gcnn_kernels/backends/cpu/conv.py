@@ -25,6 +25,8 @@ class CpuConv:
 
     def unsupported(self, problem, algorithm):
         lifting = problem.in_slots == 1
+        if algorithm == "staged":
+            return "the algorithm 'staged' is for GPUs; the backend 'reference' has it for any device"
         if algorithm == "fourier":
             if not has_algorithm(problem.group):
                 return f"the algorithm 'fourier' exists for p4 and p4m, not {problem.group.name}"

@@ -9,14 +9,13 @@ The sums over t are convolutions with the filters of all h stacked (Cohen & Well
 from __future__ import annotations
 
 from ..base import Backend
-from ..expansion import ExpandedConv
-from . import filters, norm, pool
+from . import conv, filters, norm, pool
 
 BACKEND = Backend(
     "reference",
     unavailable=lambda: None,
     unsupported=lambda device, dtype: None,
-    conv=ExpandedConv(filters),
+    conv=conv,
     filters=filters,
     norm=norm,
     pool=pool,

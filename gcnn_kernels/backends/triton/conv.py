@@ -13,6 +13,8 @@ algorithms = {"direct": direct, "fourier": fourier, "expand": Expansion(filters)
 
 def unsupported(problem, algorithm):
     """Why this problem cannot be served with this algorithm, or None."""
+    if algorithm == "staged":
+        return "it has no kernels for the algorithm 'staged' yet"
     shapes = problem.in_shape, problem.out_shape
     counted = max(max(b * height * width, c * s * height * width) for b, c, s, height, width in shapes)
     if counted >= 2**31:

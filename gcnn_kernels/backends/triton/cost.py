@@ -100,7 +100,8 @@ def _choose_algorithm(problem, kind):
 def candidates(problem) -> list[str]:
     if problem.groups > 1:
         return ["expand"]
-    return [a for a in ALGORITHMS if a != "fourier" or unsupported_fourier(problem) is None]
+    served = [a for a in ALGORITHMS if a != "staged"]
+    return [a for a in served if a != "fourier" or unsupported_fourier(problem) is None]
 
 
 def unsupported_fourier(problem) -> str | None:

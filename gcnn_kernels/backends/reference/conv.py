@@ -1,0 +1,21 @@
+"""Convolutions of the reference backend: the formula itself, and on request the staged algorithm in plain PyTorch."""
+
+from __future__ import annotations
+
+from ..expansion import Expansion
+from ..staged import Staged, unsupported_group
+from . import filters, staging
+
+algorithms = {"expand": Expansion(filters), "staged": Staged(staging)}
+
+
+def unsupported(problem, algorithm):
+    if algorithm == "staged":
+        return unsupported_group(problem, algorithm)
+    if algorithm not in ("auto", "expand"):
+        return f"it has the algorithms 'expand' and 'staged', not {algorithm!r}"
+    return None
+
+
+def choose_algorithm(problem):
+    return "expand"
