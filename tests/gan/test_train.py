@@ -338,6 +338,9 @@ def test_bcr_warns_where_it_teaches_nothing(tmp_path, capsys):
         (["--gradient-penalty", "10"], "gradient_penalty: only for wgan and alpha"),
         (["--data-fraction", "2"], "data_fraction: expected at most 1"),
         (["--eval-metrics", "pr"], "eval_metrics: expected some of fid, kid, pr, the first of fid, kid, got pr"),
+        (["--eval-every", "1", "--eval-samples", "1"], "eval_samples: fid needs at least 2 images, got 1"),
+        (["--eval-every", "1", "--eval-samples", "1", "--eval-metrics", "kid"], "eval_samples: kid needs at least 2"),
+        (["--eval-every", "1", "--eval-samples", "3", "--eval-metrics", "fid,pr"], "eval_samples: pr needs at least 4"),
         (["--bcr-real", "1"], "augment: weights of bcr were given"),
         (["--cuda-graphs", "--amp", "fp16"], "cuda_graphs: not with --amp fp16"),
         (["--cuda-graphs"], "cuda_graphs: expected one process on a GPU, got 1 on cpu"),
@@ -347,3 +350,12 @@ def test_bad_options(tmp_path, capsys, arguments, message):
     assert run(tmp_path / "run", *arguments) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["GCNN_CACHE", "XDG_CACHE_HOME"])
+def test_a_cache_that_is_a_file_is_named(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.delenv("GCNN_CACHE", raising=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(name, str(tmp_path / "file"))
+    assert run(tmp_path / "run", "--eval-every", "1", "--eval-samples", "4") == 1
+    assert "GCNN_CACHE: the cache" in capsys.readouterr().err
