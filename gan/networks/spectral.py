@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,6 +20,8 @@ class SpectralNorm(nn.Module):
     torch's own ``spectral_norm`` keeps both singular vectors and so multiplies by the weight three times where two do.
     """
 
+    kept = False
+
     def __init__(self, weight: torch.Tensor):
         super().__init__()
         self.register_buffer("u", F.normalize(weight.new_empty(len(weight)).normal_(), dim=0))
@@ -28,9 +32,28 @@ class SpectralNorm(nn.Module):
             v = F.normalize(matrix.detach().T @ self.u, dim=0)
             image = matrix @ v
             u = F.normalize(image.detach(), dim=0)
-            if self.training:
+            if self.training and not self.kept:
                 self.u.copy_(u)
             return weight / torch.dot(u, image)
+
+
+@contextmanager
+def singular_vectors_kept():
+    """A use within this context computes what the next one outside will compute, and leaves it to that to remember."""
+    SpectralNorm.kept = True
+    try:
+        yield
+    finally:
+        SpectralNorm.kept = False
+
+
+def leave_out_of_compilation() -> None:
+    """From here on ``torch.compile`` calls spectral norms as they are.
+
+    What they change in place, inductor would itself keep for the backward pass, and a network could not be used twice
+    before it.
+    """
+    SpectralNorm.forward = torch.compiler.disable(SpectralNorm.forward)
 
 
 def spectral_normalize(network: nn.Module, exclude: tuple[nn.Module, ...] = ()) -> None:

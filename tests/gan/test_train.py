@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gan import train as command
+from gan.networks.spectral import SpectralNorm
 from gan.training import graphs, loop
 from gan.training.checkpoints import CheckpointFolder
 from gan.training.updates import Updates
@@ -273,6 +274,17 @@ def test_every_loss_in_every_cell(tmp_path, loss):
 )
 def test_options_train(tmp_path, options):
     assert run(tmp_path / "run", *options, iterations=2) == 0
+
+
+@pytest.mark.slow
+def test_compiled_training_is_that_of_eager_mode(tmp_path, monkeypatch):
+    monkeypatch.setattr(SpectralNorm, "forward", SpectralNorm.forward)  # restored afterwards
+    for name, more in (("eager", []), ("compiled", ["--compile"])):
+        assert run(tmp_path / name, *more, iterations=2) == 0
+    eager, compiled = (weights(tmp_path / name, 2) for name in ("eager", "compiled"))
+    assert eager.keys() == compiled.keys()
+    for name, expected in eager.items():
+        torch.testing.assert_close(compiled[name], expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("options", [[], ["--r1-every", "3", "--generator-symmetry", "full"]])
