@@ -105,14 +105,24 @@ def _summary_writer(folder: Path, first_iteration: int):
 
 
 def read_metrics(run: Path) -> list[dict]:
-    """The records of a run's metrics.jsonl, oldest first; an unfinished last line is left out."""
+    """The records of a run's metrics.jsonl, oldest first; an unfinished last line is left out.
+
+    Raises:
+        RunError: if another line is no record.
+    """
     file = run / "metrics.jsonl"
     if not file.exists():
         return []
     records = []
-    for line in file.read_text(**TEXT).splitlines():
+    lines = file.read_text(**TEXT).splitlines()
+    for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
+            record = json.loads(line)
+        except ValueError as error:
+            if number == len(lines) and line.startswith("{"):  # cut short by a crash
+                break
+            raise RunError(
+                f"outdir: {file}, line {number} is damaged: {error}; mend it or move the file away"
+            ) from error
+        records.append(record)
     return records

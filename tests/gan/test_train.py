@@ -371,3 +371,12 @@ def test_a_cache_that_is_a_file_is_named(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setenv(name, str(tmp_path / "file"))
     assert run(tmp_path / "run", "--eval-every", "1", "--eval-samples", "4") == 1
     assert "GCNN_CACHE: the cache" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00binary", b'{"iteration": 1\n{"iteration": 2}\n'])
+def test_a_damaged_metrics_file_is_named_and_kept(copy, capsys, damage):
+    file = copy / "metrics.jsonl"
+    file.write_bytes(damage)
+    assert run(copy, iterations=8) == 1
+    assert "metrics.jsonl, line 1 is damaged" in capsys.readouterr().err
+    assert file.read_bytes() == damage
