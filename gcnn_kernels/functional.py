@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from . import _checks as checks
 from . import _irreps
-from ._constants import constant
+from ._constants import constant, table
 from ._interpolation import join_cosets, split_cosets, stack_cosets
 from ._layout import plane_format, to_map_format
 from .groups import PointGroup, point_group
@@ -368,16 +366,16 @@ def group_linear(
         return OPS.linear(x, weight, bias, point.name)
     # Row (o, h) and column (i, s) of the expanded matrix hold weight[o, i, h^-1 s].
     shape = (cout, order, cin, order)
-    sources = _quotients(point, weight.device)[:, None].expand(shape)
+    sources = _quotients(point.name, weight.device)[:, None].expand(shape)
     matrix = weight.unsqueeze(1).expand(shape).gather(3, sources).flatten(2).flatten(0, 1)
     bias = None if bias is None else bias.repeat_interleave(order)
     return F.linear(x.flatten(-2), matrix, bias).unflatten(-1, (cout, order))
 
 
-@lru_cache(maxsize=64)
+@table
 def _quotients(group, device):
     """int64 ``[order, order]``: h^-1 s."""
-    return torch.from_numpy(group.quotient).to(device, torch.int64)
+    return constant(point_group(group).quotient, device, torch.int64)
 
 
 def group_max_pool(x, *, backend="auto"):
@@ -424,15 +422,8 @@ def restrict(x: torch.Tensor, group: str | PointGroup, subgroup: str | PointGrou
     return choose_cosets(x, _coset_slots(point.name, sub.name, x.device))
 
 
+@table
 def _coset_slots(group, subgroup, device):
-    return _coset_slots_on(device, group, subgroup)
-
-
-_coset_slots._dynamo_marked_constant = True  # torch.compiler.assume_constant_result without its import of two seconds
-
-
-@lru_cache(maxsize=64)
-def _coset_slots_on(device, group, subgroup):
     return constant(point_group(group).coset_slots(point_group(subgroup)), device)
 
 

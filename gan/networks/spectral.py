@@ -20,10 +20,9 @@ class SpectralNorm(nn.Module):
     torch's own ``spectral_norm`` keeps both singular vectors and so multiplies by the weight three times where two do.
     """
 
-    kept = False
-
     def __init__(self, weight: torch.Tensor):
         super().__init__()
+        self.kept = False
         self.register_buffer("u", F.normalize(weight.new_empty(len(weight)).normal_(), dim=0))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
@@ -38,13 +37,16 @@ class SpectralNorm(nn.Module):
 
 
 @contextmanager
-def singular_vectors_kept():
+def singular_vectors_kept(network: nn.Module):
     """A use within this context computes what the next one outside will compute, and leaves it to that to remember."""
-    SpectralNorm.kept = True
+    norms = [module for module in network.modules() if isinstance(module, SpectralNorm)]
+    for norm in norms:
+        norm.kept = True
     try:
         yield
     finally:
-        SpectralNorm.kept = False
+        for norm in norms:
+            norm.kept = False
 
 
 def leave_out_of_compilation() -> None:

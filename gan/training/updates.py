@@ -74,7 +74,9 @@ class Updates(Optimization):
             shared = penalised and self._penalty_shares_forward
             penalty = torch.zeros((), device=real.device)
             if penalised and not shared:
-                with singular_vectors_kept():  # so that it is of the function that real_logits come from
+                with singular_vectors_kept(
+                    self.players.discriminator
+                ):  # so that it is of the function that real_logits come from
                     penalty = self.options.r1_every * self._r1(real, y)
             with self._autocast():
                 real_logits = self.judge(real.requires_grad_(shared), y).float()
