@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
-from torchvision import models
 
 import gcnn_kernels as gk
 from gcnn_kernels._actions import move_planes
+
+models = pytest.importorskip("torchvision.models")  # gan brings it; the kernels need torch alone
 
 
 def double_conv(cin, cout):
