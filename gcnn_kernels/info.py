@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Iterator
 
 import torch
 
@@ -19,7 +20,7 @@ def report() -> str:
     lines += ["", "binaries"]
     for name in ("_cpu", "_cuda"):
         path, reason = binaries.load(name)
-        lines.append(f"  {name:<11} {path or 'not usable: ' + reason}")
+        lines.append(f"  {name:<11} {path or f'not usable: {reason}'}")
     lines += ["", "backends, in the order in which 'auto' tries them"]
     for name, backend in BACKENDS.items():
         reason = backend.unavailable()
@@ -29,7 +30,7 @@ def report() -> str:
     return "\n".join(lines)
 
 
-def _versions():
+def _versions() -> Iterator[tuple[str, str]]:
     yield "python", platform.python_version()
     yield "torch", f"{torch.__version__} (CUDA {torch.version.cuda or 'none'})"
     try:
@@ -42,13 +43,13 @@ def _versions():
         yield f"GPU {index}", f"{torch.cuda.get_device_name(index)}, compute capability {major}.{minor}"
 
 
-def _devices():
+def _devices() -> Iterator[torch.device]:
     yield torch.device("cpu")
     if torch.cuda.is_available():
         yield torch.device("cuda", torch.cuda.current_device())
 
 
-def _choices(device):
+def _choices(device: torch.device) -> Iterator[str]:
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     for group in map(point_group, ("p4", "p4m")):
         for title, channels, slots in (("lifting 3 -> 64", 3, 1), ("group conv 64 -> 64", 64, group.order)):

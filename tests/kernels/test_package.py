@@ -48,3 +48,14 @@ def test_unloadable_binary_keeps_its_reason(tmp_path, monkeypatch):
 def test_missing_binary(tmp_path, monkeypatch, name):
     monkeypatch.setattr(binaries, "_folders", lambda: [tmp_path])
     assert binaries.load.__wrapped__(name) == (None, "it was not compiled (run `pip install .`)")
+
+
+def test_import_brings_only_what_the_kernels_need():
+    """What `gan` needs, and what takes seconds to import, is left to those who use it."""
+    report = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import gcnn_kernels"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    ).stderr  # fmt: skip
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in report.splitlines()}
+    assert {"gcnn_kernels", "torch"} <= imported
+    assert not imported & {"matplotlib", "torchvision", "sklearn", "scipy", "PIL", "torch_fidelity", "triton", "gan"}
