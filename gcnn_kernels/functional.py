@@ -219,15 +219,22 @@ def _check_filter(x: Tensor, weight: Tensor, bias: Tensor | None, cin: int, cout
 
 
 def _conv_of_cosets(x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, options: _Options) -> Tensor:
-    q = point.cosets
-    if options[-1] == x.shape[1] == weight.shape[0] and x.shape[2] > 1:  # depthwise
+    if x.shape[2] == 1:
+        return _lift_to_cosets(x, weight, bias, point, options)
+    if options[-1] == x.shape[1] == weight.shape[0]:  # depthwise
         return _depthwise_on_cosets(x, weight, bias, point, options)
-    if x.shape[2] > 1:
-        x = split_cosets(x, point)
     if bias is not None:
-        bias = bias.repeat_interleave(q)
-    y = OPS.conv(x, OPS.coset_filters(weight, point.name), bias, point.grid_subgroup.name, *options)
+        bias = bias.repeat_interleave(point.cosets)
+    y = OPS.conv(
+        split_cosets(x, point), OPS.coset_filters(weight, point.name), bias, point.grid_subgroup.name, *options
+    )
     return join_cosets(y, point)
+
+
+def _lift_to_cosets(x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, options: _Options) -> Tensor:
+    """Coset by coset: whole planes are put together then, instead of the channels of each pixel."""
+    filters = OPS.coset_filters(weight, point.name).unflatten(0, (-1, point.cosets))  # [Cout, q, Cin, 1, k, k]
+    return stack_cosets([OPS.conv(x, f, bias, point.grid_subgroup.name, *options) for f in filters.unbind(1)])
 
 
 def _depthwise_on_cosets(
