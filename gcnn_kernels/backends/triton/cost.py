@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from ..base import ALGORITHMS
+from ..base import ALGORITHMS, accumulator
+from ..staged import chunk, padded, unsupported_group
 from .arithmetic import dot_precision
 
 _TABLES = Path(__file__).parent / "tables"
@@ -87,27 +88,28 @@ def arithmetic(dtype: torch.dtype) -> str:
 
 def choose_algorithm(problem) -> str:
     """The algorithm with the least expected time."""
-    return _choose_algorithm(problem, arithmetic(problem.dtype))
+    return _choose_algorithm(problem, arithmetic(problem.dtype), tuple(candidates(problem)))
 
 
 @lru_cache(maxsize=4096)
-def _choose_algorithm(problem, kind):
-    times = _measured(problem, kind) or {a: expected_time(problem, a, kind) for a in candidates(problem)}
+def _choose_algorithm(problem, kind, served):
+    measured = _measured(problem, kind) or {}
+    times = {a: t for a, t in measured.items() if a in served} or {a: expected_time(problem, a, kind) for a in served}
     return min(times, key=times.get)
 
 
 def candidates(problem) -> list[str]:
-    served = [a for a in ALGORITHMS if a != "staged"]
-    return [a for a in served if a != "fourier" or unsupported_fourier(problem) is None]
+    """The algorithms among which to choose.
 
-
-def unsupported_fourier(problem) -> str | None:
-    """Why the Fourier algorithm cannot serve a problem, or None."""
-    if problem.group.rotations != 4:
-        return f"the algorithm 'fourier' serves p4 and p4m, not {problem.group.name}"
-    if problem.in_slots == 1:
-        return "the algorithm 'fourier' serves group convolutions, not lifting convolutions"
-    return None
+    "staged" is none of them in float32 where torch is set to compute convolutions and matrix products differently:
+    its products are the library's, which follow the latter setting.
+    """
+    served = [a for a in ALGORITHMS if a not in ("fourier", "staged") or unsupported_group(problem, a) is None]
+    if "staged" in served and problem.dtype == torch.float32:
+        matmul = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+        if matmul != dot_precision(problem.dtype):
+            served.remove("staged")
+    return served
 
 
 def _measured(problem, kind) -> dict[str, float] | None:
@@ -145,7 +147,8 @@ def expected_time(problem, algorithm: str, kind: str) -> float:
     """Seconds: the larger of arithmetic and memory traffic, plus the launches.
 
     The filter stack's products are counted for "direct" and "expand"; "fourier" has 6 of 16 (p4) or 12 of 64 (p4m) of
-    them. "expand" copies maps in and out, since cuDNN wants all slots of a pixel together.
+    them. "expand" copies maps in and out, since cuDNN wants all slots of a pixel together. "staged" is a sum:
+    ``_staged_time``.
     """
     ceilings = table(generation(problem.device))
     order, slots = problem.group.order, problem.in_slots
@@ -156,6 +159,8 @@ def expected_time(problem, algorithm: str, kind: str) -> float:
     traffic = in_numbers + out_numbers
     if algorithm == "fourier":
         flops *= (6 if order == 4 else 12) / order**2
+    if algorithm == "staged":
+        return _staged_time(problem, kind)
     if algorithm == "expand":
         traffic *= 3
     else:
@@ -165,6 +170,39 @@ def expected_time(problem, algorithm: str, kind: str) -> float:
     launches = {"direct": 2, "fourier": 2, "expand": 5}[algorithm]
     seconds = max(flops / rate, traffic * problem.dtype.itemsize / bandwidth)
     return seconds + launches * ceilings["launch_microseconds"] * 1e-6
+
+
+def _staged_time(problem, kind) -> float:
+    """Seconds of the staged algorithm: its kernels run one after the other, so their times add.
+
+    The coefficients are written and read once each, at the rate of memory: a chunk is larger than most GPUs' second
+    level of cache. That they are gathered from the map tap by tap is not counted, since those reads find it there.
+    """
+    ceilings, group, dtype = table(generation(problem.device)), problem.group, problem.dtype
+    read, computed, size = problem.in_channels, problem.out_channels, problem.out_size
+    if problem.adjoint:
+        read, computed, size = computed, read, problem.in_size
+    pixels = problem.batch * math.prod(size)
+    depth, columns = problem.kernel**2 * padded(read, dtype), padded(computed, dtype)
+    products = group.order * depth * (_whole(columns) + _whole(2 * columns)) / 2
+    if problem.op == "conv_weight_grad":
+        moved, chunks = 2 * depth + 3 * columns, chunk(pixels, group.order * (depth + columns) * dtype.itemsize)
+    else:
+        sums = accumulator(dtype).itemsize
+        moved = 2 * depth + columns * (1 + 2 * sums / dtype.itemsize)
+        chunks = chunk(pixels, group.order * (depth * dtype.itemsize + columns * sums))
+    filters = 2 * (group.order // 2 + 4) * depth * columns
+    numbers = filters + group.order * (moved + read) * pixels
+    rate = ceilings["tflops"][kind] * 1e12 * ceilings["share"]["staged"][kind]
+    bandwidth = ceilings["gigabytes_per_second"] * 1e9 * ceilings["share"]["memory"]
+    work = 2 * pixels * products / rate + numbers * dtype.itemsize / bandwidth
+    launch = ceilings["launch_microseconds"] * 1e-6
+    return launch + max(work, 4 * math.ceil(pixels / max(1, chunks)) * launch)  # launched while others run
+
+
+def _whole(columns: int) -> int:
+    """Columns of a product in whole tiles of the library."""
+    return math.ceil(columns / 64) * 64
 
 
 def _padding(problem, tile) -> float:
@@ -220,8 +258,8 @@ def _direct_tile(problem, kind) -> Tile:
     if problem.op == "conv_weight_grad":
         thinner = 2 if _crowded(problem, kind) else 1  # as in _thinner
         entries = problem.in_slots * problem.kernel**2
-        rows = _piece(problem.out_channels, 16, limits["rows"])
-        columns = _piece(problem.in_channels, 1, limits["columns"])
+        rows = piece(problem.out_channels, 16, limits["rows"])
+        columns = piece(problem.in_channels, 1, limits["columns"])
         slots = min(_power_of_two(entries), limits["columns"] // columns)
         reduced = problem.batch * math.prod(problem.out_size)
     else:
@@ -232,7 +270,7 @@ def _direct_tile(problem, kind) -> Tile:
         rows = limits["rows"]
         thinner = 2 if _crowded(problem, kind, channels) else 1
         widest = limits["columns"] // thinner
-        columns = _piece(channels, max(1, 16 // slots), widest)
+        columns = piece(channels, max(1, 16 // slots), widest)
         slots = min(slots, widest // columns)
         reduced = problem.in_channels if forward else problem.out_channels
     if columns * slots < 16:
@@ -246,7 +284,7 @@ def _power_of_two(n: int) -> int:
     return 1 << (max(1, n) - 1).bit_length()
 
 
-def _piece(channels: int, least: int, most: int) -> int:
+def piece(channels: int, least: int, most: int) -> int:
     """The power of two in which to cut channels: as few padded ones as possible, and wide ones before narrow ones."""
     sizes = [1 << e for e in range(most.bit_length()) if least <= 1 << e <= most]
     return min(sizes, key=lambda size: (math.ceil(channels / size) * size * (1 + 4 / size), -size))
