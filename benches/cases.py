@@ -102,6 +102,50 @@ class MapCase:
 
 
 @dataclass(frozen=True)
+class LayerCase:
+    """A layer as networks other than the paper's have it: a grouped or transposed convolution, or a linear layer.
+
+    Attributes:
+        kind: "grouped", "transposed" or "linear".
+        size: of the plane that comes in; of a linear layer, how many tokens a sample has.
+        groups: equal to ``in_channels`` where the convolution is depthwise.
+    """
+
+    name: str
+    kind: str
+    group: str
+    in_channels: int
+    out_channels: int
+    size: tuple[int, ...]
+    batch: int
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    output_padding: int = 0
+    groups: int = 1
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        order = gk.point_group(self.group).order
+        if self.kind == "linear":
+            return (self.out_channels, self.in_channels, order)
+        first, second = self.out_channels, self.in_channels
+        if self.kind == "transposed":
+            first, second = second, first
+        return (first, second // self.groups, order, self.kernel, self.kernel)
+
+    def __str__(self):
+        size = "x".join(str(n) for n in (self.batch, *self.size))
+        rest = f", k{self.kernel}" if self.kind != "linear" else ""
+        rest += f", stride {self.stride}" if self.stride > 1 else ""
+        return (
+            f"{size}, {self.in_channels}->{self.out_channels}"
+            + rest
+            + (f", {self.groups} groups" if self.groups > 1 else "")
+        )
+
+
+@dataclass(frozen=True)
 class StepCase:
     """One update of one player, "D" with R1 or "G", as ``gan.train`` makes it."""
 
@@ -170,6 +214,32 @@ def map_cases() -> tuple[MapCase, ...]:
     return _distinct(cases)
 
 
+@cache
+def layer_cases() -> tuple[LayerCase, ...]:
+    """Grouped, depthwise, transposed and linear layers of the kinds of networks that they are named after."""
+    cases = []
+    for group, width in (("p4m", 1), ("p4", 1.5), ("c8", 1)):  # about as many parameters
+        c = round(32 * width)
+        double = {"kernel": 4, "stride": 2, "padding": 1}
+        far = {"kernel": 3, "stride": 2, "padding": 1, "output_padding": 1}
+        cases += [
+            LayerCase("resnext-block", "grouped", group, 2 * c, 2 * c, (16, 16), 4, 3, 1, 1, groups=4),
+            LayerCase("resnext-narrow-block", "grouped", group, 2 * c, 2 * c, (16, 16), 4, 3, 1, 1, groups=16),
+            LayerCase("mobilenet-block", "grouped", group, c, c, (32, 32), 4, 3, 1, 1, groups=c),
+            LayerCase("mobilenet-down", "grouped", group, 2 * c, 2 * c, (32, 32), 4, 3, 2, 1, groups=2 * c),
+            LayerCase("convnext-block", "grouped", group, c, c, (28, 28), 2, 7, 1, 3, groups=c),
+            LayerCase("dcgan-up", "transposed", group, 2 * c, c, (8, 8), 8, **double),
+            LayerCase("dcgan-last-up", "transposed", group, c // 2, c // 4, (32, 32), 4, **double),
+            LayerCase("unet-up", "transposed", group, 2 * c, c, (16, 16), 4, 2, 2),
+            LayerCase("autoencoder-up", "transposed", group, 2 * c, c, (16, 16), 4, **far),
+            LayerCase("attention-qkv", "linear", group, 2 * c, 6 * c, (256,), 8),
+            LayerCase("mixer", "linear", group, c, 4 * c, (256,), 8),
+            LayerCase("narrow-mixer", "linear", group, c // 2, c // 2, (256,), 8),
+            LayerCase("head", "linear", group, 4 * c, 10, (1,), 64),
+        ]
+    return tuple(replace(case, name=f"{case.name}-{case.group}") for case in cases)
+
+
 _CONVOLUTIONS = (gk.nn.LiftingConv2d, gk.nn.GroupConv2d)
 _NORMS = (gk.nn.GroupBatchNorm2d, gk.nn.ConditionalGroupBatchNorm2d)
 
@@ -229,8 +299,10 @@ def _numeric_padding(module):
     return (0, 0) if module.padding == "valid" else module.padding
 
 
-def at_paper_batch(case: ConvCase | MapCase | StepCase) -> ConvCase | MapCase | StepCase:
-    """The case, and the layer of the plain CNN, as the paper trains it."""
+def at_paper_batch(case: ConvCase | MapCase | LayerCase | StepCase) -> ConvCase | MapCase | LayerCase | StepCase:
+    """The case, and the layer of the plain CNN, as the paper trains it; of other networks' layers with more samples."""
+    if isinstance(case, LayerCase):
+        return replace(case, batch=16 * case.batch)
     batch = BATCHES[case.name.split("-")[0]]
     plain = getattr(case, "plain", None)
     return replace(case, batch=batch, **({"plain": replace(plain, batch=batch)} if plain else {}))

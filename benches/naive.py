@@ -94,10 +94,10 @@ def layers(memory_format, build_stack=stack_by_rot90):
     trivial group this is the plain CNN with torch's own layers.
     """
 
-    def lift_conv2d(x, weight, bias, group, stride, padding, dilation, *, algorithm, backend):
+    def lift_conv2d(x, weight, bias, group, stride, padding, dilation, groups, *, algorithm, backend):
         return group_conv2d(x, weight.unsqueeze(2), bias, group, stride, padding, dilation)
 
-    def group_conv2d(x, weight, bias, group, stride, padding, dilation, *, algorithm="auto", backend="auto"):
+    def group_conv2d(x, weight, bias, group, stride, padding, dilation, groups=1, *, algorithm="auto", backend="auto"):
         x = (x.flatten(1, 2) if x.dim() == 5 else x).contiguous(memory_format=memory_format)
         y = conv2d(x, weight, bias, group, stride, padding, build_stack)
         return y.unflatten(1, (weight.shape[0], -1))

@@ -16,6 +16,7 @@ from .layers import MODES
 
 RATIOS = Path(__file__).parent / "ratios"  # a file for each kind of machine
 TOLERATED = 0.85  # of a committed ratio
+_OTHER_NETWORKS = ("grouped", "transposed", "linear")
 
 
 @dataclass
@@ -115,9 +116,13 @@ def _norms(mode):
 
 
 def _rest(result):
-    if result.case.kind in ("norm", "step"):
+    if result.case.kind in ("norm", "step", *_OTHER_NETWORKS):
         return False
     return not any(_wide(group, result.mode)(result) for group in ("p4", "p4m"))
+
+
+def _other_networks(result):
+    return result.case.kind in _OTHER_NETWORKS
 
 
 def _steps(group):
@@ -135,6 +140,7 @@ AIMS = {
         Aim("batch norms, forward", _norms("forward"), 2.0, 1.5),
         Aim("batch norms, forward+backward", _norms("forward+backward"), 2.0, 1.5),
         Aim("every other layer", _rest, 1.8, 1.0),
+        Aim("grouped, transposed, linear layers", _other_networks, 1.8, 1.0),
         Aim("whole steps, p4m", _steps("p4m"), 2.5, 2.5),
         Aim("whole steps, p4", _steps("p4"), 1.7, 1.7),
     ),
@@ -145,6 +151,7 @@ AIMS = {
         Aim("p4 group convolutions, 32 or more channels, forward+backward", _wide("p4", "forward+backward"), 1.5, 1.0),
         Aim("batch norms, forward+backward", _norms("forward+backward"), 2.0, 1.0),
         Aim("every other layer", _rest, 1.0, 1.0),
+        Aim("grouped, transposed, linear layers", _other_networks, 1.0, 1.0),
         Aim("whole steps, p4m", _steps("p4m"), 2.0, 1.0),
         Aim("whole steps, p4", _steps("p4"), 1.3, 1.0),
     ),

@@ -16,6 +16,7 @@ from .classifiers import fine_tuning, planar, se2, sweep
 from .classifiers.inception import INCEPTION
 from .classifiers.store import describe, store, train_new
 from .classifiers.training import EPOCHS
+from .files import print_any_name
 from .metrics.weights import official_inception
 from .training import distributed
 
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_any_name()
     options = parser().parse_args(arguments)
     try:
         return _run(options)

@@ -16,7 +16,7 @@ from .classifiers import plots, sweep
 from .classifiers.build import orientations_of
 from .classifiers.stability import mean_swing
 from .classifiers.store import load_classifier
-from .files import write_atomically
+from .files import print_any_name, write_atomically
 
 IMAGES = 100
 
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_any_name()
     options = parser().parse_args(arguments)
     try:
         _run(options)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import data
-from .files import write_json
+from .files import print_any_name, write_json
 from .metrics.choice import choose_extractor
 from .metrics.evaluation import METRICS, Evaluation
 from .options import Options
@@ -25,6 +25,7 @@ REAL_DATA = {0.10: 0.6854, 0.33: 0.3208, 0.66: 0.1324, 1.0: 0.1296}
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_any_name()
     parser = argparse.ArgumentParser(
         prog="python -m gan.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

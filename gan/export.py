@@ -15,7 +15,7 @@ import torch
 
 import gcnn_kernels as gk
 
-from .files import write_atomically
+from .files import print_any_name, write_atomically
 from .networks import Generator
 from .noise import draw_noise
 from .runs import load_generator
@@ -27,6 +27,7 @@ TOLERANCE = 1e-4
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_any_name()
     parser = argparse.ArgumentParser(
         prog="python -m gan.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

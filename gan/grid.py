@@ -20,7 +20,7 @@ from queue import Queue
 
 import torch
 
-from .files import write_atomically
+from .files import print_any_name, write_atomically
 from .grid_plots import Panel, draw_convergence, draw_precision_recall
 from .networks import ALL_PRESETS
 from .options import PRESET_OF_DATASET
@@ -183,6 +183,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_any_name()
     options, rest = parser().parse_known_args(arguments)
     table = TABLES[options.table]
     dataset = table.names.get(options.dataset, options.dataset) or table.datasets[0]

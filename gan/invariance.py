@@ -14,6 +14,7 @@ import torch
 
 import gcnn_kernels as gk
 
+from .files import print_any_name
 from .networks import Generator
 from .noise import draw_noise
 from .runs import load_generator
@@ -71,6 +72,7 @@ def law_test(network: Generator, group: str, *, samples: int, seed: int) -> floa
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_any_name()
     parser = argparse.ArgumentParser(
         prog="python -m gan.invariance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

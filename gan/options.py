@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from .data import DATASETS
-from .metrics.evaluation import METRICS, RANKING
+from .metrics.evaluation import METRICS, RANKING, check_enough
 from .networks import ALL_PRESETS, PAIR_PRESETS
 from .objectives import LOSSES
 
@@ -199,6 +199,8 @@ def _check(options: Options) -> None:
             f"eval_metrics: expected some of {', '.join(METRICS)}, the first of {', '.join(RANKING)}, "
             f"got {options.eval_metrics}"
         )
+    if options.eval_every and options.eval_samples:
+        check_enough(metrics, options.eval_samples, "eval_samples")
     if options.data_fraction > 1:
         raise ValueError(f"data_fraction: expected at most 1, got {options.data_fraction}")
     if options.batch_size % options.accumulate:

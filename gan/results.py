@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from .files import read_json
 from .training.run_folder import read_metrics
 
 
@@ -41,14 +41,14 @@ class Result:
 def read_result(folder: Path) -> Result | None:
     """The result of a run so far, or None if it has not begun."""
     try:
-        options = json.loads((folder / "options.json").read_text())["options"]
+        options = read_json(folder / "options.json")["options"]
     except FileNotFoundError:
         return None
     records = read_metrics(folder)
     names = [key for record in records for key in record if key.startswith(("fid-", "kid-"))]
     metric = names[0] if names else ""
     distances = tuple((record["iteration"], record[metric]) for record in records if metric in record)
-    measured = [json.loads(path.read_text()) for path in sorted(folder.glob("evaluation-*.json"))]
+    measured = [read_json(path) for path in sorted(folder.glob("evaluation-*.json"))]
     precisions = [(key, record) for record in [*records, *measured] for key in record if key.startswith("precision-")]
     snapshots = tuple((record[key], record[key.replace("precision", "recall", 1)]) for key, record in precisions)
     done = max((record["iteration"] for record in records), default=0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from .files import read_json
 from .networks import Generator, Translator
 from .options import Options
 from .training.checkpoints import CheckpointFolder, CorruptCheckpoint, read
@@ -41,7 +41,7 @@ def load_generator(run: Path, which: str = "best") -> TrainedGenerator:
         RunError: if there is no run or no usable checkpoint in the folder.
     """
     try:
-        saved = json.loads((run / "options.json").read_text())
+        saved = read_json(run / "options.json")
         # An option that the run did not know yet had its default then.
         options = Options(**{f.name: saved["options"].get(f.name, f.default) for f in fields(Options)})
         classes, channels = saved["data"]["classes"], saved["data"]["channels"]

@@ -11,6 +11,7 @@ import torch
 
 from . import data
 from .data import to_uint8
+from .files import print_any_name
 from .networks import Translator
 from .noise import draw_noise
 from .runs import TrainedGenerator, load_generator
@@ -21,6 +22,7 @@ from .training.translation import sheet_of_translations
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_any_name()
     parser = argparse.ArgumentParser(prog="python -m gan.sample", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
     parser.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="(%(default)s)")

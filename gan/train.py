@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from . import data
+from .files import print_any_name
 from .metrics.choice import choose_evaluation
 from .networks import ALL_PRESETS
 from .networks.sizes import parameter_counts
@@ -20,6 +21,7 @@ from .training.run_folder import RunError, RunFolder
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_any_name()
     given = vars(parser().parse_args(arguments))
     dry_run = given.pop("dry_run")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .groups import PointGroup
@@ -15,6 +16,8 @@ def tensor(name: str, value, *, dims: tuple[int, ...], shape: str) -> torch.Tens
         raise ValueError(f"{name}: expected {shape}, got {value.dim()} dimensions, {tuple(value.shape)}")
     if not value.is_floating_point():
         raise TypeError(f"{name}: expected a floating-point dtype, got {value.dtype}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, layout torch.strided, got {value.layout}; use .to_dense()")
     return value
 
 
@@ -50,19 +53,32 @@ def slots(name: str, value: torch.Tensor, dim: int, group: PointGroup) -> None:
 
 
 def pair(name: str, value, least: int) -> tuple[int, int]:
-    """An int or a pair of ints, as a pair; every one at least ``least``."""
-    values = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+    """A whole number or a sequence of one or two, as a pair of ints; every one at least ``least``."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(values) not in (1, 2) or not all(map(_is_whole, values)):
         raise TypeError(f"{name}: expected an int or a pair of ints, got {value!r}")
     if min(values) < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
-    return values
+    return (int(values[0]), int(values[-1]))
 
 
 def whole(name: str, value, least: int) -> int:
-    """An int, at least ``least``."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    """A whole number, at least ``least``, as an int."""
+    if not _is_whole(value):
         raise TypeError(f"{name}: expected an int, got {value!r}")
     if value < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
-    return value
+    return int(value)
+
+
+def square(name: str, value) -> int:
+    """The side of a square filter: a whole number, or a sequence of one or of two equal ones."""
+    height, width = pair(name, value, 1)
+    if height != width:
+        raise ValueError(f"{name}: expected a square filter, got {height} x {width}")
+    return height
+
+
+def _is_whole(value):
+    """An int or one of numpy's, which torch takes for sizes too."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

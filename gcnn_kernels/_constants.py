@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, wraps
+
 import numpy as np
 import torch
+
+
+def table(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Decorates a function of names, numbers and a device that makes a table: it is kept, and a constant of what
+    ``torch.compile`` makes.
+
+    It may be called anywhere, within ``torch.export`` too, where tensors are fake: what is made there is not kept.
+    """
+    kept = lru_cache(maxsize=64)(function)
+
+    @wraps(function)
+    def look_up(*arguments):
+        return function(*arguments) if torch._C._len_torch_dispatch_stack() else kept(*arguments)
+
+    look_up._dynamo_marked_constant = True  # torch.compiler.assume_constant_result without its import of two seconds
+    return look_up
 
 
 def constant(table: np.ndarray, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .groups import PointGroup
-from .nn import Restrict
+from .nn import GroupLinear, Restrict
 
 _PLANE_CONVS = (nn.Conv2d, nn.ConvTranspose2d)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
@@ -106,7 +106,10 @@ def _plain_layer(module, entering, leaving, group):
             "for maps on the group"
         )
     if isinstance(module, nn.Linear):
-        return "nn.Linear mixes the slots of the group (or the positions) among its features; pool over the group first"
+        return (
+            "nn.Linear mixes the slots of the group (or the positions) among its features; pool over the group first "
+            "or take nn.GroupLinear"
+        )
     return None
 
 
@@ -131,7 +134,7 @@ def _positional_parameter(module, value, group):
 
 
 def _is_filter(module, shape):
-    return hasattr(module, "kernel_size") and len(shape) >= 4
+    return (hasattr(module, "kernel_size") and len(shape) >= 4) or isinstance(module, GroupLinear)
 
 
 def _pair(value):

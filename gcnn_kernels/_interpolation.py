@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ._constants import constant
-from ._layout import to_map_format
+from ._layout import map_format, to_map_format
 from .groups import PointGroup
 
 
@@ -59,6 +59,14 @@ def join_cosets(y: torch.Tensor, group: PointGroup) -> torch.Tensor:
     """The inverse of :func:`split_cosets`."""
     joined = y.unflatten(1, (-1, group.cosets)).transpose(2, 3)  # [B, C, |K|, q, H, W]
     return to_map_format(joined.flatten(2, 3), y)
+
+
+def stack_cosets(parts: list[torch.Tensor]) -> torch.Tensor:
+    """One map ``[B, C, |K|, H, W]`` for each coset -> ``[B, C, |H|, H, W]``, in their memory format."""
+    if map_format(parts[0]) == torch.contiguous_format:
+        return torch.stack(parts, 3).flatten(2, 3)
+    rows = torch.stack([part.permute(0, 2, 3, 4, 1) for part in parts], 2).flatten(1, 2)  # [B, |H|, H, W, C]
+    return rows.permute(0, 4, 1, 2, 3)
 
 
 @lru_cache(maxsize=64)

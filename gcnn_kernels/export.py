@@ -14,9 +14,11 @@ from .nn import (
     GroupAvgPool,
     GroupBatchNorm2d,
     GroupConv2d,
+    GroupConvTranspose2d,
     GroupGroupNorm2d,
     GroupInstanceNorm2d,
     GroupLayerNorm2d,
+    GroupLinear,
     GroupMaxPool,
     GroupSelfAttention2d,
     LiftingConv2d,
@@ -45,31 +47,72 @@ def to_plain(module: nn.Module) -> nn.Module:
         module: any ``nn.Module``; it is left as it is.
 
     Returns:
-        the copy; its outputs equal those of ``module.eval()`` up to rounding.
+        the copy; its outputs equal those of ``module.eval()`` up to rounding. What is one module under several names
+        is one in the copy too.
+
+    Raises:
+        TypeError: for a layer that computes something of its own, by another ``forward`` or by hooks (as the spectral
+            and weight norms of ``torch.nn.utils`` that are not parametrizations); the message names it.
     """
-    return _replace(copy.deepcopy(module).eval())
+    for name, layer in module.named_modules():
+        if (kind := _kind(layer)) is not None:
+            _check_faithful(name, layer, kind)
+    # What hooks left on other modules need not be a leaf of autograd's graph, which deepcopy wants; they make it anew.
+    computed = {
+        id(t): t.detach().clone()
+        for m in module.modules()
+        for t in vars(m).values()
+        if isinstance(t, torch.Tensor) and not t.is_leaf
+    }
+    return _replace(copy.deepcopy(module, computed).eval(), {})
 
 
-def _replace(module):
-    for kind, plain in _PLAIN.items():
-        if isinstance(module, kind):
-            return plain(module)
-    for name, child in module.named_children():
-        setattr(module, name, _replace(child))
-    return module
+def _kind(module):
+    return next((kind for kind in _PLAIN if isinstance(module, kind)), None)
+
+
+def _check_faithful(name, layer, kind):
+    where = f"module: cannot convert {name or 'it'} ({type(layer).__name__})"
+    if type(layer).forward is not kind.forward or "forward" in vars(layer):
+        raise TypeError(f"{where}: its forward is not that of {kind.__name__}; convert what it is made of")
+    for path, part in layer.named_modules():
+        if part._forward_hooks or part._forward_pre_hooks:
+            raise TypeError(
+                f"{where}: its hooks {f'on {path} ' if path else ''}would be lost; remove them, and take spectral and "
+                "weight norm from torch.nn.utils.parametrizations"
+            )
+
+
+def _replace(module, done):
+    """``done`` is what has been replaced, by the id of what it replaces."""
+    if id(module) not in done:
+        kind = _kind(module)
+        if kind is None:
+            done[id(module)] = module, module
+            for name, child in module._modules.items():  # named_children would leave out second names
+                if child is not None:
+                    setattr(module, name, _replace(child, done))
+        else:
+            done[id(module)] = _PLAIN[kind](module), module  # kept, so that no other module gets its id
+    return done[id(module)][0]
 
 
 def _conv2d(conv):
-    order = conv.point_group.order
     stack = expand_filters(conv.weight, conv.group).detach()
     plain = nn.Conv2d(
-        stack.shape[1], stack.shape[0], conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-        bias=conv.bias is not None, padding_mode=conv.padding_mode, device=stack.device, dtype=stack.dtype,
+        stack.shape[1] * conv.groups, stack.shape[0], conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+        conv.groups, bias=conv.bias is not None, padding_mode=conv.padding_mode, device=stack.device, dtype=stack.dtype,
     )  # fmt: skip
+    return _filled(plain, conv, stack)
+
+
+def _filled(plain, layer, stack):
+    """The plain layer with its numbers, and what makes a map on the group of its output."""
+    order = layer.point_group.order
     plain.weight.data.copy_(stack)
-    if conv.bias is not None:
-        plain.bias.data.copy_(conv.bias.detach().repeat_interleave(order))
-    return [plain, nn.Unflatten(1, (conv.out_channels, order))]
+    if layer.bias is not None:
+        plain.bias.data.copy_(layer.bias.detach().repeat_interleave(order))
+    return [plain, nn.Unflatten(-1 if isinstance(plain, nn.Linear) else 1, (layer.out_channels, order))]
 
 
 def _plain_lift(conv):
@@ -78,6 +121,15 @@ def _plain_lift(conv):
 
 def _plain_conv(conv):
     return nn.Sequential(nn.Flatten(1, 2), *_conv2d(conv))
+
+
+def _plain_conv_transpose(conv):
+    stack = expand_filters(conv.weight, conv.group).detach()
+    plain = nn.ConvTranspose2d(
+        stack.shape[0], stack.shape[1] * conv.groups, conv.kernel_size, conv.stride, conv.padding, conv.output_padding,
+        conv.groups, bias=conv.bias is not None, dilation=conv.dilation, device=stack.device, dtype=stack.dtype,
+    )  # fmt: skip
+    return nn.Sequential(nn.Flatten(1, 2), *_filled(plain, conv, stack))
 
 
 class _Norm(nn.Module):
@@ -118,6 +170,14 @@ class _PlainConditionalNorm(_Norm):
         return self._activate(y.movedim((-2, -1), (0, 1)))
 
 
+def _plain_group_linear(linear):
+    stack = expand_filters(linear.weight[..., None, None], linear.group).detach().flatten(1)
+    plain = nn.Linear(
+        stack.shape[1], stack.shape[0], bias=linear.bias is not None, device=stack.device, dtype=stack.dtype
+    )
+    return nn.Sequential(nn.Flatten(-2), *_filled(plain, linear, stack))
+
+
 def _plain_linear(linear):
     plain = nn.Linear(linear.in_features, linear.out_features, device=linear.weight.device, dtype=linear.weight.dtype)
     plain.weight.data.copy_(linear.weight.detach())
@@ -147,7 +207,7 @@ class _Formula(nn.Module):
 def _plain_formula(layer):
     """A layer that is plain torch but for the checks of its arguments: what it computes, traced."""
     for name, child in layer.named_children():
-        setattr(layer, name, _replace(child))
+        setattr(layer, name, _replace(child, {}))
     return torch.fx.symbolic_trace(_Formula(layer))
 
 
@@ -169,6 +229,8 @@ _FORMULAS = (
 _PLAIN = {
     LiftingConv2d: _plain_lift,
     GroupConv2d: _plain_conv,
+    GroupConvTranspose2d: _plain_conv_transpose,
+    GroupLinear: _plain_group_linear,
     GroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainNorm(norm)),
     ConditionalGroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainConditionalNorm(norm)),
     GroupMaxPool: lambda pool: torch.fx.symbolic_trace(_Max()),

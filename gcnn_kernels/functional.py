@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from torch import Tensor
 
 from . import _checks as checks
-from ._constants import constant
-from ._interpolation import join_cosets, split_cosets
+from . import _irreps
+from ._constants import constant, table
+from ._interpolation import join_cosets, split_cosets, stack_cosets
 from ._layout import plane_format, to_map_format
 from .groups import PointGroup, point_group
 from .ops.library import OPS
@@ -18,7 +18,9 @@ from .ops.library import OPS
 ACTIVATION_SLOPES = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
 
 
-def lift_conv2d(x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, *, algorithm="auto", backend="auto"):
+def lift_conv2d(
+    x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, groups=1, *, algorithm="auto", backend="auto"
+):
     """Lifting convolution: from an image to a feature map on the group.
 
         y(h, p) = bias + sum_t w[h^-1 t] x(p + t)        (Cohen & Welling 2016, eq. 10)
@@ -27,11 +29,12 @@ def lift_conv2d(x, weight, bias=None, group="p4", stride=1, padding=0, dilation=
 
     Args:
         x: ``[B, Cin, H, W]``, any floating dtype; channels_last is fastest.
-        weight: ``[Cout, Cin, k, k]``, dtype and device of x.
+        weight: ``[Cout, Cin / groups, k, k]``, dtype and device of x.
         bias: ``[Cout]`` or None; one number per map on the group.
         group: "p1", "p4", "p4m", or a finer one such as "c8", "d8", whose filters are rotated by bilinear interpolation
             inside a disk (equivariance is then exact under quarter turns, approximate in between).
         stride, padding, dilation: as in ``torch.nn.functional.conv2d``; padding also "valid" or "same".
+        groups: into how many parts the channels fall, as in ``conv2d``; every map keeps its whole group axis.
         algorithm: "auto", "direct", "fourier", "staged" or "expand".
         backend: "auto", "reference", "cpu", "triton" or "cuda".
 
@@ -46,16 +49,16 @@ def lift_conv2d(x, weight, bias=None, group="p4", stride=1, padding=0, dilation=
     """
     point = point_group(group)
     checks.tensor("x", x, dims=(4,), shape="[B, Cin, H, W]")
-    checks.tensor("weight", weight, dims=(4,), shape="[Cout, Cin, k, k]")
+    checks.tensor("weight", weight, dims=(4,), shape="[Cout, Cin / groups, k, k]")
     x, weight = x.unsqueeze(2), weight.unsqueeze(2)
-    x, options = _checked(x, weight, bias, stride, padding, dilation, algorithm, backend)
+    x, options = _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, backend)
     if point.on_grid:
         return OPS.conv(x, weight, bias, point.name, *options)
     return _conv_of_cosets(x, weight, bias, point, options)
 
 
 def group_conv2d(
-    x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, *, algorithm="auto", backend="auto"
+    x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, groups=1, *, algorithm="auto", backend="auto"
 ):
     """Group convolution: from a feature map on the group to another.
 
@@ -65,49 +68,148 @@ def group_conv2d(
 
     Args:
         x: ``[B, Cin, order, H, W]``, any floating dtype; channels_last_3d is fastest.
-        weight: ``[Cout, Cin, order, k, k]``, dtype and device of x.
+        weight: ``[Cout, Cin / groups, order, k, k]``, dtype and device of x; depthwise is the case groups = Cin.
 
     The other arguments, the result and the errors are those of :func:`lift_conv2d`.
     """
     point = point_group(group)
     checks.tensor("x", x, dims=(5,), shape=f"[B, Cin, {point.order}, H, W]")
-    checks.tensor("weight", weight, dims=(5,), shape=f"[Cout, Cin, {point.order}, k, k]")
+    checks.tensor("weight", weight, dims=(5,), shape=f"[Cout, Cin / groups, {point.order}, k, k]")
     checks.slots("x", x, 2, point)
     checks.slots("weight", weight, 2, point)
-    x, options = _checked(x, weight, bias, stride, padding, dilation, algorithm, backend)
+    x, options = _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, backend)
     if point.on_grid:
         return OPS.conv(x, weight, bias, point.name, *options)
     return _conv_of_cosets(x, weight, bias, point, options)
 
 
-def _checked(x, weight, bias, stride, padding, dilation, algorithm, backend):
+def group_conv_transpose2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    group: str | PointGroup = "p4",
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    output_padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> Tensor:
+    """Transposed group convolution, for upsampling: the gradient of :func:`group_conv2d` with respect to its input.
+
+        y(s, q) = bias + sum_{h,t} w[h^-1 s, h^-1 t] x(h, p)     over p, t with stride*p + dilation*t = q + padding
+
+    Equivalent to ``F.conv_transpose2d(x.flatten(1, 2), expand_filters(weight, group), ...).unflatten(1, (-1, order))``.
+
+    Args:
+        x: ``[B, Cin, order, H, W]``, any floating dtype; channels_last_3d is fastest.
+        weight: ``[Cin, Cout / groups, order, k, k]``, dtype and device of x: the filter of the convolution
+            ``Cout -> Cin`` that it transposes.
+        bias: ``[Cout]`` or None; one number per map on the group.
+        group, groups, algorithm, backend: as in :func:`lift_conv2d`.
+        stride, padding, output_padding, dilation: as in ``torch.nn.functional.conv_transpose2d``.
+
+    Returns:
+        ``[B, Cout, order, H', W']`` in x's dtype and memory format, with
+        ``H' = (H - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1``. A quarter turn of x turns the
+        output and rolls its slots, exactly, where output_padding is 0: rows are added on one side only.
+
+    Raises:
+        TypeError, ValueError: for an argument that does not fit; the message names it.
+        RuntimeError: if the backend or algorithm asked for cannot serve here; the message says why.
+    """
+    point = point_group(group)
+    checks.tensor("x", x, dims=(5,), shape=f"[B, Cin, {point.order}, H, W]")
+    checks.tensor("weight", weight, dims=(5,), shape=f"[Cin, Cout / groups, {point.order}, k, k]")
+    checks.slots("x", x, 2, point)
+    checks.slots("weight", weight, 2, point)
+    cin, cout, _, k, _ = weight.shape
+    groups = checks.whole("groups", groups, 1)
+    _check_filter(x, weight, bias, cin, cout * groups, groups)
+    stride, dilation = checks.pair("stride", stride, 1), checks.pair("dilation", dilation, 1)
+    padding, output_padding = checks.pair("padding", padding, 0), checks.pair("output_padding", output_padding, 0)
+    if any(o >= max(s, d) for o, s, d in zip(output_padding, stride, dilation, strict=True)):
+        raise ValueError(
+            f"output_padding: expected less than the stride {stride} or the dilation {dilation}, got {output_padding}"
+        )
+    # What reaches a whole stride beyond the last pixel is as if pixels followed that are zero.
+    far = [o // s for o, s in zip(output_padding, stride, strict=True)]
+    if any(far):
+        x = F.pad(x, (0, far[1], 0, far[0]))
+    rest = [o % s for o, s in zip(output_padding, stride, strict=True)]
+    geometry = zip(x.shape[3:], stride, padding, dilation, rest, strict=True)
+    size = [(n - 1) * s - 2 * p + d * (k - 1) + r + 1 for n, s, p, d, r in geometry]
+    if min(*size, *x.shape[3:]) < 1:
+        raise ValueError(
+            f"padding: a {k} x {k} filter (dilation {dilation}, stride {stride}) on a plane of {tuple(x.shape[3:])} "
+            f"with padding {padding} leaves no output, {tuple(size)}"
+        )
+    options = (stride, padding, dilation, algorithm, backend, groups)
+    if point.on_grid:
+        y = OPS.conv_input_grad(x, weight, size, point.name, *options)
+    else:
+        filters = OPS.coset_filters(weight, point.name)
+        y = OPS.conv_input_grad(split_cosets(x, point), filters, size, point.grid_subgroup.name, *options)
+        y = join_cosets(y, point)
+    return y if bias is None else y + bias.to(y.dtype)[:, None, None, None]
+
+
+def _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, backend):
     """The map, padded where the operator cannot, and the operator's options."""
-    cout, cin, _, k, k_width = weight.shape
+    cout, cin, _, k, _ = weight.shape
+    groups = checks.whole("groups", groups, 1)
+    _check_filter(x, weight, bias, cin * groups, cout, groups)
+    stride = checks.pair("stride", stride, 1)
+    dilation = checks.pair("dilation", dilation, 1)
+    x, padding = _resolve_padding(x, k, stride, padding, dilation)
+    return x, (stride, padding, dilation, algorithm, backend, groups)
+
+
+def _check_filter(x, weight, bias, cin, cout, groups):
+    k, k_width = weight.shape[-2:]
     if k != k_width or k == 0:
         raise ValueError(f"weight: expected a square filter, at least 1 x 1, got {k} x {k_width}")
     if cout == 0 or cin == 0:
         raise ValueError(f"weight: expected at least one channel in and out, got {cin} in and {cout} out")
     if x.shape[1] != cin:
-        raise ValueError(f"x: expected {cin} channels as the weight has, got {x.shape[1]} in {tuple(x.shape)}")
+        parts = "" if groups == 1 else f" for {groups} groups"
+        raise ValueError(f"x: expected {cin} channels as the weight has{parts}, got {x.shape[1]} in {tuple(x.shape)}")
+    if weight.shape[0] % groups:
+        raise ValueError(f"groups: expected a divisor of the weight's {weight.shape[0]} channels, got {groups}")
     checks.same_device("weight", weight, "x", x)
     checks.same_dtype("weight", weight, "x", x)
     if bias is not None:
         checks.vector("bias", bias, cout, "x", x)
         checks.same_dtype("bias", bias, "x", x)
-    stride = checks.pair("stride", stride, 1)
-    dilation = checks.pair("dilation", dilation, 1)
-    x, padding = _resolve_padding(x, k, stride, padding, dilation)
-    return x, (stride, padding, dilation, algorithm, backend)
 
 
 def _conv_of_cosets(x, weight, bias, point, options):
     q = point.cosets
+    if options[-1] == x.shape[1] == weight.shape[0] and x.shape[2] > 1:  # depthwise
+        return _depthwise_on_cosets(x, weight, bias, point, options)
     if x.shape[2] > 1:
         x = split_cosets(x, point)
     if bias is not None:
         bias = bias.repeat_interleave(q)
     y = OPS.conv(x, OPS.coset_filters(weight, point.name), bias, point.grid_subgroup.name, *options)
     return join_cosets(y, point)
+
+
+def _depthwise_on_cosets(x, weight, bias, point, options):
+    """As sums of depthwise convolutions from coset to coset; one with cosets as channels would not be depthwise."""
+    sub, *geometry = point.grid_subgroup.name, *options
+    filters = OPS.coset_filters(weight, point.name).unflatten(0, (-1, point.cosets))  # [C, q, q, |K|, k, k]
+    inputs = [to_map_format(part, x) for part in x.unflatten(2, (-1, point.cosets)).unbind(3)]
+    outputs = []
+    for to_coset in filters.unbind(1):
+        first, *others = (
+            OPS.conv(part, f.unsqueeze(1), bias if d == 0 else None, sub, *geometry)
+            for d, (part, f) in enumerate(zip(inputs, to_coset.unbind(1), strict=True))
+        )
+        outputs.append(sum(others, first))
+    return stack_cosets(outputs)
 
 
 def _resolve_padding(x, k, stride, padding, dilation):
@@ -212,6 +314,70 @@ def _train_batch_norm(x, running_mean, running_var, weight, bias, momentum, eps,
     return y
 
 
+def group_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    group: str | PointGroup = "p4",
+    *,
+    algorithm: str = "auto",
+) -> Tensor:
+    """Linear layer between vectors that are functions on the group: a 1x1 group convolution of tokens.
+
+        y(h) = bias + sum_s w[h^-1 s] x(s)
+
+    Equivalent to ``F.linear(x.flatten(-2), expand_filters(weight[..., None, None], group).flatten(1), ...)`` with 2.67
+    (p4), 4.57 (c8) or 5.33 (p4m) times fewer products, in the basis of the irreps (docs/fourier.md). Any group is exact
+    here, since no filter has to be rotated.
+
+    Args:
+        x: ``[..., Cin, order]``, any floating dtype.
+        weight: ``[Cout, Cin, order]``, dtype and device of x.
+        bias: ``[Cout]`` or None.
+        group: "p1", "p4", "p4m", "c8", "d8", ...
+        algorithm: "fourier", "expand", or "auto", which takes "expand" where there are too few channels or tokens for
+            the transforms to pay.
+
+    Returns:
+        ``[..., Cout, order]`` in x's dtype, contiguous.
+
+    Raises:
+        TypeError, ValueError: for an argument that does not fit; the message names it.
+    """
+    point = point_group(group)
+    checks.one_of("algorithm", algorithm, ("auto", "fourier", "expand"))
+    shape = f"[..., Cin, {point.order}]"
+    checks.tensor("x", x, dims=tuple(range(2, 65)), shape=shape)
+    checks.tensor("weight", weight, dims=(3,), shape=f"[Cout, Cin, {point.order}]")
+    checks.slots("x", x, -1, point)
+    checks.slots("weight", weight, 2, point)
+    cout, cin, order = weight.shape
+    if cout == 0 or cin == 0:
+        raise ValueError(f"weight: expected at least one channel in and out, got {cin} in and {cout} out")
+    if x.shape[-2] != cin:
+        raise ValueError(f"x: expected {cin} channels as the weight has, got {x.shape[-2]} in {tuple(x.shape)}")
+    checks.same_device("weight", weight, "x", x)
+    checks.same_dtype("weight", weight, "x", x)
+    if bias is not None:
+        checks.vector("bias", bias, cout, "x", x)
+        checks.same_dtype("bias", bias, "x", x)
+    tokens = x.shape[:-2].numel()
+    if algorithm == "fourier" or (algorithm == "auto" and _irreps.pays(point, tokens, cin, cout, x.device)):
+        return OPS.linear(x, weight, bias, point.name)
+    # Row (o, h) and column (i, s) of the expanded matrix hold weight[o, i, h^-1 s].
+    shape = (cout, order, cin, order)
+    sources = _quotients(point.name, weight.device)[:, None].expand(shape)
+    matrix = weight.unsqueeze(1).expand(shape).gather(3, sources).flatten(2).flatten(0, 1)
+    bias = None if bias is None else bias.repeat_interleave(order)
+    return F.linear(x.flatten(-2), matrix, bias).unflatten(-1, (cout, order))
+
+
+@table
+def _quotients(group, device):
+    """int64 ``[order, order]``: h^-1 s."""
+    return constant(point_group(group).quotient, device, torch.int64)
+
+
 def group_max_pool(x, *, backend="auto"):
     """Maximum over the group, ``[B, C, order, H, W]`` -> ``[B, C, H, W]``; of equal values the first one's slot counts.
 
@@ -256,15 +422,8 @@ def restrict(x: torch.Tensor, group: str | PointGroup, subgroup: str | PointGrou
     return choose_cosets(x, _coset_slots(point.name, sub.name, x.device))
 
 
+@table
 def _coset_slots(group, subgroup, device):
-    return _coset_slots_on(device, group, subgroup)
-
-
-_coset_slots._dynamo_marked_constant = True  # torch.compiler.assume_constant_result without its import of two seconds
-
-
-@lru_cache(maxsize=64)
-def _coset_slots_on(device, group, subgroup):
     return constant(point_group(group).coset_slots(point_group(subgroup)), device)
 
 

@@ -127,9 +127,14 @@ def load_classifier(path: Path) -> NormalisedClassifier | InceptionClassifier:
 
 
 def find_stored(model_name: str, train) -> Path | None:
-    """The cached classifier of these training images that had the most epochs, or None."""
+    """The cached classifier of these training images that had the most epochs, or None.
+
+    Files that do not hold what their name says, damaged ones, are passed over.
+    """
     found = {}
     for path in cache_folder("classifiers").glob(f"{model_name}-{train.name}-*.safetensors"):
+        if key_of(path.read_bytes()) != path.stem.rpartition("-")[2]:
+            continue
         description = describe(path)
         if description.data == train.fingerprint:
             found[path] = (description.epochs, path.name)

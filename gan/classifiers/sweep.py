@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import write_atomically, write_json
+from ..files import read_json, write_atomically, write_json
 from .store import Description, Trained, to_bytes
 
 
@@ -70,7 +69,7 @@ def find(folder: Path, kind: Kind, seed: int, train) -> Description | None:
 def read(path: Path) -> Description:
     """The description in a JSON file of :func:`put`; ValueError if it is none."""
     try:
-        return Description(**json.loads(path.read_text())["description"])
+        return Description(**read_json(path)["description"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the result of a trained classifier: {error}") from error
 

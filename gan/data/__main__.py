@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import print_any_name
 from ..training.pictures import sheet, write_picture
 from . import DATASETS, DEFAULT_ROOT, DataError, ImageSet, load, prepare
 from .anhir import PATCH
@@ -27,6 +28,7 @@ def some_of_each_class(images: ImageSet) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    print_any_name()
     parser = argparse.ArgumentParser(prog="python -m gan.data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)

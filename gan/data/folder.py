@@ -7,10 +7,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from PIL import Image
-
 from .errors import DataError
-from .pixels import EXTENSIONS, decode, is_image, square
+from .pixels import EXTENSIONS, decode, is_image, opened, square
 from .store import Source
 
 #: Names of a split's folder, in lower case; of several that are there, the first one is taken.
@@ -168,7 +166,7 @@ def _common_size(files: list[tuple[Path, int]]) -> int:
     sizes, unreadable = Counter(), None
     for path, _ in files:
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 sizes[image.size] += 1
         except Exception as error:  # a damaged file makes a decoder raise anything
             unreadable = error

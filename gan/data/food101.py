@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from torchvision.datasets import Food101
 
+from ..files import read_json
 from .download import obtain
 from .errors import DataError
 from .pixels import decode, square
@@ -24,7 +24,7 @@ def source(root: Path, split: str, resolution: int) -> Source:
     folder = obtain(root / "food-101", ARCHIVE, Food101._URL, Food101._MD5)
     listing = folder / "meta" / ("train.json" if split == "train" else "test.json")
     try:
-        images_of = json.loads(listing.read_text())
+        images_of = read_json(listing)
         class_names = sorted(images_of)
         files = [
             (folder / "images" / f"{image}.jpg", label)

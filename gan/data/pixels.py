@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+MAX_PIXELS = 2**30  # of one image; 3 GiB as RGB
+_LARGE = threading.Lock()
 CHUNK = 256  # files that are decoded ahead of the one that is written
 
 
@@ -115,6 +119,33 @@ def square(image: Image.Image, size: int) -> tuple[np.ndarray, list[str]]:
     return np.asarray(cut.resize((size, size), Image.Resampling.LANCZOS)), remarks
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file. Those that Pillow takes for decompression bombs are opened one at a time, which bounds the memory.
+
+    Raises:
+        ValueError: for more than ``MAX_PIXELS``.
+    """
+    try:
+        image = Image.open(path)
+    except Image.DecompressionBombError:
+        with _LARGE:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(path)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+            with image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(
+                        f"{image.width} x {image.height} pixels are too many, {MAX_PIXELS:,} the most"
+                    ) from None
+                yield image
+    else:
+        with image:
+            yield image
+
+
 def decode(files: Sequence[tuple[Path, int]], make: Callable[[Image.Image], tuple[np.ndarray, list[str]]]) -> Iterator:
     """A :class:`Row` or an :class:`Unreadable` for each (file, label), in order, decoded by all cores.
 
@@ -124,7 +155,7 @@ def decode(files: Sequence[tuple[Path, int]], make: Callable[[Image.Image], tupl
     def read(item):
         path, label = item
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 rgb, remarks = to_rgb(image)
             pixels, more = make(rgb)
         except Exception as error:  # a damaged file makes a decoder raise anything

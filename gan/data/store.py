@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..files import TEXT, read_json
 from .errors import DataError
 from .imageset import ImageSet, content_fingerprint
 from .lock import locked
@@ -178,7 +179,7 @@ def _write(source: Source, folder: Path, skip_unreadable: bool) -> None:
         "recipe": source.recipe,
         "versions": {package: metadata.version(package) for package in ("numpy", "pillow", "torchvision")},
     }
-    with (folder / "set.json").open("w") as file:
+    with (folder / "set.json").open("w", **TEXT) as file:
         json.dump(record, file, indent=1)
         _sync(file)
 
@@ -205,7 +206,7 @@ def _listing(unreadable: Sequence[Unreadable]) -> str:
 def open_prepared(folder: Path) -> ImageSet:
     """A prepared set, its images memory-mapped read-only."""
     try:
-        record = json.loads((folder / "set.json").read_text())
+        record = read_json(folder / "set.json")
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
         shape, classes = tuple(record["shape"]), record["classes"]

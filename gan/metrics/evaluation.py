@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -26,8 +27,18 @@ from .features import cached, features_of_generator, features_of_images, feature
 #: Frechet distance, kernel distance, improved precision and recall
 METRICS = ("fid", "kid", "pr")
 
+#: how many images each needs on both sides: a covariance, pairs of different ones, as many neighbours
+LEAST_IMAGES = {"fid": 2, "kid": 2, "pr": NEIGHBOURS + 1}
+
 #: those that tell which generator is better
 RANKING = ("fid", "kid")
+
+
+def check_enough(metrics: Sequence[str], images: int, name: str) -> None:
+    """Raises ValueError, with ``name``, if there are fewer images than one of the metrics needs."""
+    for metric in metrics:
+        if images < LEAST_IMAGES[metric]:
+            raise ValueError(f"{name}: {metric} needs at least {LEAST_IMAGES[metric]} images, got {images}")
 
 
 class Evaluation:
@@ -43,7 +54,7 @@ class Evaluation:
         log: called with a warning if there are few images.
 
     Raises:
-        ValueError: if there are fewer pairs than samples.
+        ValueError: if there are fewer pairs than samples, or too few images for a metric.
     """
 
     def __init__(
@@ -51,6 +62,8 @@ class Evaluation:
     ):
         self.images, self.extractor, self.samples, self.seed = real, extractor, samples, seed
         self.world, self.metrics = world, metrics
+        check_enough(metrics, samples, "samples")
+        check_enough(metrics, len(real), "real images")
         if min(samples, len(real)) < FEW_IMAGES:
             log(
                 f"warning: {samples:,} generated and {len(real):,} real images are fewer than {FEW_IMAGES:,}: "

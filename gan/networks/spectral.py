@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -20,6 +22,7 @@ class SpectralNorm(nn.Module):
 
     def __init__(self, weight: torch.Tensor):
         super().__init__()
+        self.kept = False
         self.register_buffer("u", F.normalize(weight.new_empty(len(weight)).normal_(), dim=0))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
@@ -28,9 +31,31 @@ class SpectralNorm(nn.Module):
             v = F.normalize(matrix.detach().T @ self.u, dim=0)
             image = matrix @ v
             u = F.normalize(image.detach(), dim=0)
-            if self.training:
+            if self.training and not self.kept:
                 self.u.copy_(u)
             return weight / torch.dot(u, image)
+
+
+@contextmanager
+def singular_vectors_kept(network: nn.Module):
+    """A use within this context computes what the next one outside will compute, and leaves it to that to remember."""
+    norms = [module for module in network.modules() if isinstance(module, SpectralNorm)]
+    for norm in norms:
+        norm.kept = True
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.kept = False
+
+
+def leave_out_of_compilation() -> None:
+    """From here on ``torch.compile`` calls spectral norms as they are.
+
+    What they change in place, inductor would itself keep for the backward pass, and a network could not be used twice
+    before it.
+    """
+    SpectralNorm.forward = torch.compiler.disable(SpectralNorm.forward)
 
 
 def spectral_normalize(network: nn.Module, exclude: tuple[nn.Module, ...] = ()) -> None:

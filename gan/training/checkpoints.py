@@ -8,7 +8,6 @@ good one.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ..files import write_atomically, write_json
+from ..files import read_json, write_atomically, write_json
 
 
 class CorruptCheckpoint(Exception):
@@ -113,7 +112,7 @@ class CheckpointFolder:
 def read(path: Path) -> Checkpoint:
     """Read and verify one checkpoint, given its safetensors file. Raises CorruptCheckpoint with the reason."""
     try:
-        record = json.loads(path.with_suffix(".json").read_text())
+        record = read_json(path.with_suffix(".json"))
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise CorruptCheckpoint(f"checkpoint {path}: {error.filename} is missing") from error
@@ -133,6 +132,6 @@ def read(path: Path) -> Checkpoint:
 
 def _distance(path: Path) -> float | None:
     try:
-        return json.loads(path.with_suffix(".json").read_text()).get("distance")
+        return read_json(path.with_suffix(".json")).get("distance")
     except (OSError, ValueError):
         return None

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from ..networks.spectral import leave_out_of_compilation
 from ..options import Options
 from .distributed import World, average_gradients
 from .players import Players
@@ -39,6 +40,8 @@ class Optimization:
     def __init__(self, options: Options, players: Players, world: World):
         self.options, self.players, self.world = options, players, world
         compiled = torch.compile if options.compile else (lambda network: network)
+        if options.compile:
+            leave_out_of_compilation()
         self.generate, self.judge = compiled(players.generator), compiled(players.discriminator)
 
     def _train(self, player: str) -> None:

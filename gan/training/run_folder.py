@@ -9,7 +9,7 @@ import fcntl
 import json
 from pathlib import Path
 
-from ..files import write_atomically, write_json
+from ..files import TEXT, read_json, write_atomically, write_json
 from .checkpoints import CheckpointFolder
 
 
@@ -35,7 +35,7 @@ class RunFolder:
         try:
             (path / "samples").mkdir(parents=True, exist_ok=True)
             self._lock = open(path / ".lock", "a")  # noqa: SIM115 (held until close)
-            self._log = open(path / "log.txt", "a")  # noqa: SIM115
+            self._log = open(path / "log.txt", "a", **TEXT)  # noqa: SIM115
         except OSError as error:
             raise RunError(f"outdir: cannot write to {path}: {error.strerror}") from error
         try:
@@ -60,7 +60,7 @@ class RunFolder:
         if not file.exists():
             return None
         try:
-            return json.loads(file.read_text())
+            return read_json(file)
         except (OSError, ValueError) as error:
             raise RunError(f"outdir: cannot read {file}: {error}") from error
 
@@ -73,7 +73,7 @@ class RunFolder:
 
     def append_metrics(self, record: dict) -> None:
         """Add a line to metrics.jsonl, and its numbers to those of TensorBoard."""
-        with open(self.metrics_file, "a") as file:
+        with open(self.metrics_file, "a", **TEXT) as file:
             file.write(json.dumps(record) + "\n")
         if self._scalars is None:
             self._scalars = _summary_writer(self.path / "tensorboard", self._first_new_iteration)
@@ -105,14 +105,24 @@ def _summary_writer(folder: Path, first_iteration: int):
 
 
 def read_metrics(run: Path) -> list[dict]:
-    """The records of a run's metrics.jsonl, oldest first; an unfinished last line is left out."""
+    """The records of a run's metrics.jsonl, oldest first; an unfinished last line is left out.
+
+    Raises:
+        RunError: if another line is no record.
+    """
     file = run / "metrics.jsonl"
     if not file.exists():
         return []
     records = []
-    for line in file.read_text().splitlines():
+    lines = file.read_text(**TEXT).splitlines()
+    for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
+            record = json.loads(line)
+        except ValueError as error:
+            if number == len(lines) and line.startswith("{"):  # cut short by a crash
+                break
+            raise RunError(
+                f"outdir: {file}, line {number} is damaged: {error}; mend it or move the file away"
+            ) from error
+        records.append(record)
     return records

@@ -8,6 +8,7 @@ import torch
 
 from ..data import to_tensor
 from ..networks import PRESETS
+from ..networks.spectral import singular_vectors_kept
 from ..noise import Noise
 from ..objectives import auxiliary_rotations, build_loss, consistency, lipschitz, r1, wgan_gp
 from ..options import Options
@@ -71,6 +72,12 @@ class Updates(Optimization):
                 fake = self._fake(part).float()
             penalised = self.options.r1 > 0 and update % self.options.r1_every == 0
             shared = penalised and self._penalty_shares_forward
+            penalty = torch.zeros((), device=real.device)
+            if penalised and not shared:
+                with singular_vectors_kept(
+                    self.players.discriminator
+                ):  # so that it is of the function that real_logits come from
+                    penalty = self.options.r1_every * self._r1(real, y)
             with self._autocast():
                 real_logits = self.judge(real.requires_grad_(shared), y).float()
                 fake_logits = self.judge(fake, y).float()
@@ -83,9 +90,8 @@ class Updates(Optimization):
                     weights = self.options.bcr_real, self.options.bcr_fake
                     loss = loss + consistency(real_logits, moved[0], fake_logits, moved[1], *weights)
                 loss = loss + self._rotations("discriminator", real.detach())
-            penalty = torch.zeros_like(loss)
-            if penalised:
-                penalty = self.options.r1_every * self._r1(real, y, real_logits if shared else None)
+            if shared:
+                penalty = self.options.r1_every * r1(real_logits, real, self.options.r1)
             if self.options.gradient_penalty > 0:
                 penalty = penalty + self._interpolate_penalty(real, fake, y, part.shares)
             self._backward("discriminator", loss + penalty)
@@ -128,12 +134,10 @@ class Updates(Optimization):
         """Compiled code cannot be differentiated twice, and fp16 gradients of the images would underflow."""
         return not self.options.compile and self.options.amp != "fp16"
 
-    def _r1(self, real, labels, logits):
-        if logits is None:
-            real = real.detach().requires_grad_()
-            with self._autocast(penalty=True):
-                logits = self.players.discriminator(real, labels)
-        return r1(logits, real, self.options.r1)
+    def _r1(self, real, labels):
+        real = real.detach().requires_grad_()
+        with self._autocast(penalty=True):
+            return r1(self.players.discriminator(real, labels), real, self.options.r1)
 
     def _interpolate_penalty(self, real, fake, labels, shares):
         penalty = INTERPOLATE_PENALTIES[self.options.loss]

@@ -6,7 +6,7 @@ explicit request raises it.
 
 A component is a module or an object that has the functions of its protocol below. All shapes and formats are checked
 before. Feature maps are ``[B, C, S, H, W]`` (S slots: 1 for images, else the group's order), filters
-``[Cout, Cin, S, k, k]``. Inputs may have any strides. A map that is returned has the memory format
+``[Cout, Cin / groups, S, k, k]``. Inputs may have any strides. A map that is returned has the memory format
 ``gcnn_kernels._layout.map_format`` of the map that came in.
 """
 
@@ -32,13 +32,13 @@ class ConvKernels(Protocol):
     """The convolution and its two gradients by one algorithm."""
 
     def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """``[B, Cin, S, H, W]``, ``[Cout, Cin, S, k, k]``, ``[Cout]`` or None -> ``[B, Cout, order, H', W']``."""
+        """``[B, Cin, S, H, W]``, ``problem.weight_shape``, ``[Cout]`` or None -> ``[B, Cout, order, H', W']``."""
 
     def conv_input_grad(self, problem: ConvProblem, grad: Tensor, weight: Tensor) -> Tensor:
-        """``[B, Cout, order, H', W']``, ``[Cout, Cin, S, k, k]`` -> ``[B, Cin, S, H, W]``."""
+        """``[B, Cout, order, H', W']``, ``problem.weight_shape`` -> ``[B, Cin, S, H, W]``."""
 
     def conv_weight_grad(self, problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
-        """``[B, Cout, order, H', W']``, ``[B, Cin, S, H, W]`` -> ``[Cout, Cin, S, k, k]``."""
+        """``[B, Cout, order, H', W']``, ``[B, Cin, S, H, W]`` -> ``problem.weight_shape``."""
 
 
 class Conv(Protocol):

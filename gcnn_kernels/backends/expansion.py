@@ -22,21 +22,25 @@ class Expansion:
         stack = self.filters.expand_filters(weight, problem.group)
         if bias is not None:
             bias = bias.repeat_interleave(problem.group.order)
-        y = F.conv2d(_to_planar(x), stack, bias, problem.stride, problem.padding, problem.dilation)
+        y = F.conv2d(
+            _to_planar(problem, x), stack, bias, problem.stride, problem.padding, problem.dilation, problem.groups
+        )
         return _from_planar(y, problem.group.order, like=x)
 
     def conv_input_grad(self, problem, grad, weight):
         stack = self.filters.expand_filters(weight, problem.group)
         shape = (problem.batch, problem.in_channels * problem.in_slots, *problem.in_size)
         planar_x = grad.new_empty(1).expand(shape)  # its values are not read
-        gx, _, _ = _convolution_backward(problem, _to_planar(grad), planar_x, stack, [True, False, False])
+        gx, _, _ = _convolution_backward(problem, _to_planar(problem, grad), planar_x, stack, [True, False, False])
         return _from_planar(gx, problem.in_slots, like=grad)
 
     def conv_weight_grad(self, problem, grad, x):
         k, order = problem.kernel, problem.group.order
-        shape = (problem.out_channels * order, problem.in_channels * problem.in_slots, k, k)
+        shape = (problem.out_channels * order, problem.in_channels // problem.groups * problem.in_slots, k, k)
         stack = grad.new_empty(1).expand(shape)
-        _, gstack, _ = _convolution_backward(problem, _to_planar(grad), _to_planar(x), stack, [False, True, False])
+        _, gstack, _ = _convolution_backward(
+            problem, _to_planar(problem, grad), _to_planar(problem, x), stack, [False, True, False]
+        )
         return self.filters.reduce_filters(gstack, problem.group, problem.in_slots)
 
 
@@ -55,13 +59,18 @@ class ExpandedConv:
 
 def _convolution_backward(problem, grad, x, stack, mask):
     return torch.ops.aten.convolution_backward(
-        grad, x, stack, None, problem.stride, problem.padding, problem.dilation, False, [0, 0], 1, mask
+        grad, x, stack, None, problem.stride, problem.padding, problem.dilation, False, [0, 0], problem.groups, mask
     )
 
 
-def _to_planar(x):
-    """``[B, C, S, H, W]`` -> ``[B, C * S, H, W]``, channels_last where x is channels_last_3d."""
+def _to_planar(problem, x):
+    """``[B, C, S, H, W]`` -> ``[B, C * S, H, W]``, channels_last where x is channels_last_3d.
+
+    But for grouped convolutions on a CPU: contiguous ones are faster there, and so are the copies.
+    """
     planar = x.flatten(1, 2)
+    if problem.groups > 1 and x.device.type == "cpu":
+        return planar.contiguous()
     if x.stride(1) == 1 and not planar.is_contiguous(memory_format=torch.channels_last):
         planar = planar.contiguous(memory_format=torch.channels_last)
     return planar

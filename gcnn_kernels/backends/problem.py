@@ -14,7 +14,8 @@ class ConvProblem:
     """One convolution, as far as kernels and cost models need to know it.
 
     A lifting convolution is the case ``in_slots == 1``: the input is a function on the plane, which has one slot
-    instead of one per group element. Sizes are (height, width) pairs.
+    instead of one per group element. Sizes are (height, width) pairs. With ``groups`` > 1 the channels fall into that
+    many parts, each convolved by itself; a backend without kernels for that says so in ``unsupported``.
     """
 
     op: str  # "conv" | "conv_input_grad" | "conv_weight_grad"
@@ -31,12 +32,24 @@ class ConvProblem:
     dilation: tuple[int, int]
     dtype: torch.dtype
     device: torch.device
+    groups: int = 1
 
     @classmethod
     def of(
-        cls, op, x_shape, weight_shape, *, group, stride=(1, 1), padding=(0, 0), dilation=(1, 1), dtype, device
+        cls,
+        op,
+        x_shape,
+        weight_shape,
+        *,
+        group,
+        stride=(1, 1),
+        padding=(0, 0),
+        dilation=(1, 1),
+        dtype,
+        device,
+        groups=1,
     ) -> ConvProblem:
-        """The problem of ``op`` for an input ``[B, Cin, S, H, W]`` and filters ``[Cout, Cin, S, k, k]``.
+        """The problem of ``op`` for an input ``[B, Cin, S, H, W]`` and filters ``[Cout, Cin / groups, S, k, k]``.
 
         Raises:
             ValueError: if the convolution has no output.
@@ -67,6 +80,7 @@ class ConvProblem:
             dilation=tuple(dilation),
             dtype=dtype,
             device=device,
+            groups=groups,
         )
 
     @property
@@ -79,7 +93,7 @@ class ConvProblem:
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        return (self.out_channels, self.in_channels, self.in_slots, self.kernel, self.kernel)
+        return (self.out_channels, self.in_channels // self.groups, self.in_slots, self.kernel, self.kernel)
 
     @property
     def adjoint(self) -> bool:

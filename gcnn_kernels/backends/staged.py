@@ -172,6 +172,8 @@ def unsupported_group(problem, algorithm: str) -> str | None:
         return f"the algorithm {algorithm!r} serves p4 and p4m, not {problem.group.name}"
     if problem.in_slots == 1:
         return f"the algorithm {algorithm!r} serves group convolutions, not lifting convolutions"
+    if problem.groups > 1:
+        return f"the algorithm {algorithm!r} is for groups=1, not {problem.groups}"
     return None
 
 

@@ -33,13 +33,14 @@ def convert(module: nn.Module, group: str | PointGroup = "p4m", *, width: str = 
 
     Understood are Conv2d, ConvTranspose2d, BatchNorm, InstanceNorm2d, GroupNorm, MaxPool2d, AvgPool2d, adaptive average
     pooling, Upsample, Linear, dropout, activations, additions, products, concatenations of channels and flattening, in
-    whatever order torch.fx can trace: the ResNets and VGGs of torchvision, U-Nets.
+    whatever order torch.fx can trace: torchvision's ResNets, ResNeXts, RegNets, VGGs and MobileNets, U-Nets.
+    Convolutions with ``groups`` keep that many, depthwise ones stay depthwise.
 
     Args:
         module: takes images ``[B, C, H, W]``. It is left as it is.
         group: of the result.
-        width: "sqrt" divides the numbers of channels by sqrt(order), rounded, which keeps the number of parameters
-            about the same; "keep" keeps them, with ``order`` times as many parameters.
+        width: "sqrt" divides the numbers of channels by sqrt(order), rounded (to what ``groups`` divides), which keeps
+            the number of parameters about the same; "keep" keeps them, with ``order`` times as many parameters.
         pool: "max" or "average": the pooling over the group.
 
     Returns:

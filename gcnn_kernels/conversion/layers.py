@@ -78,22 +78,21 @@ def convert_layer(layer, value, conversion, is_head):
 
 
 def _conv(layer, value, conversion, is_head):
-    if layer.groups != 1:
-        raise Unconvertible(f"groups={layer.groups}: expected 1")
     if isinstance(layer.padding, str) and layer.padding == "same" and layer.kernel_size[0] % 2 == 0:
         raise Unconvertible("padding='same' with an even filter is not equivariant")
     if value.kind == "planar":
+        if layer.groups != 1:
+            raise Unconvertible(f"groups={layer.groups}: expected 1 behind the pooling over the group")
         return None, _planar_head(nn.Conv2d, layer, value, kernel_size=1), _after(value, layer.out_channels)
     if value.kind == "flat":
         raise Unconvertible("a convolution of a flattened map")
     k, stride, dilation = (_square(name, getattr(layer, name)) for name in ("kernel_size", "stride", "dilation"))
     padding = layer.padding if isinstance(layer.padding, str) else _square("padding", layer.padding)
-    out = layer.out_channels if is_head else conversion.width(layer.out_channels)
-    lifts = value.kind == "image"
-    kind = gnn.LiftingConv2d if lifts else gnn.GroupConv2d
+    cin, out, groups = _channels(layer, value, conversion, is_head)
+    kind = gnn.LiftingConv2d if value.kind == "image" else gnn.GroupConv2d
     new = kind(
-        layer.in_channels if lifts else value.channels, out, k, stride, padding, dilation, layer.bias is not None,
-        layer.padding_mode, conversion.group,
+        cin, out, k, stride, padding, dilation, layer.bias is not None, layer.padding_mode, conversion.group,
+        groups=groups,
     )  # fmt: skip
     _initialise(new, layer)
     near = 0 if padding == "valid" else padding
@@ -102,9 +101,7 @@ def _conv(layer, value, conversion, is_head):
 
 
 def _conv_transpose(layer, value, conversion, is_head):
-    """Zeros between the pixels and a group convolution, which together are a transposed convolution."""
-    if layer.groups != 1:
-        raise Unconvertible(f"groups={layer.groups}: expected 1")
+    """Of an image by zeros between the pixels and a lifting convolution, which together are a transposed one."""
     if any(layer.output_padding):
         raise Unconvertible(
             f"output_padding={layer.output_padding} adds pixels on the far side only; take 0 and an even filter, as "
@@ -114,18 +111,34 @@ def _conv_transpose(layer, value, conversion, is_head):
         raise Unconvertible("a transposed convolution of a flattened map")
     names = ("kernel_size", "stride", "padding", "dilation")
     k, stride, padding, dilation = (_square(name, getattr(layer, name)) for name in names)
-    near = dilation * (k - 1) - padding
-    if near < 0:
-        raise Unconvertible(f"padding={padding}: expected at most {dilation * (k - 1)}")
-    out = layer.out_channels if is_head else conversion.width(layer.out_channels)
+    cin, out, groups = _channels(layer, value, conversion, is_head)
+    options = {"bias": layer.bias is not None, "dilation": dilation, "group": conversion.group, "groups": groups}
+    if value.kind == "map":
+        zeros, new = None, gnn.GroupConvTranspose2d(cin, out, k, stride, padding, **options)
+    else:
+        near = dilation * (k - 1) - padding
+        if near < 0:
+            raise Unconvertible(f"padding={padding}: expected at most {dilation * (k - 1)}")
+        zeros, new = gnn.SpatialInsertZeros2d(stride), gnn.LiftingConv2d(cin, out, k, 1, near, **options)
+    _initialise(new, layer)
+    return zeros, new, _map(out, layer.out_channels)
+
+
+def _channels(layer, value, conversion, is_head):
+    """Channels in, channels out and groups of a convolution's counterpart. What is depthwise stays so."""
     lifts = value.kind == "image"
-    kind = gnn.LiftingConv2d if lifts else gnn.GroupConv2d
-    new = kind(
-        layer.in_channels if lifts else value.channels, out, k, 1, near, dilation, layer.bias is not None,
-        group=conversion.group,
-    )  # fmt: skip
-    _initialise(new, layer, fan_in=layer.in_channels * k * k)
-    return gnn.SpatialInsertZeros2d(stride), new, _map(out, layer.out_channels)
+    cin, groups = layer.in_channels if lifts else value.channels, layer.groups
+    out = layer.out_channels if is_head else conversion.width(layer.out_channels)
+    if groups == layer.in_channels > 1 and not lifts:
+        groups = cin
+        out = layer.out_channels if is_head else cin * (layer.out_channels // layer.in_channels)
+    elif lifts and not is_head:
+        out = groups * max(1, round(out / groups))
+    if cin % groups or out % groups:
+        raise Unconvertible(
+            f"groups={layer.groups}: expected a divisor of the {cin} and {out} channels left; take width='keep'"
+        )
+    return cin, out, groups
 
 
 def _linear(layer, value, conversion, is_head):
@@ -255,13 +268,18 @@ def _planar_head(kind, layer, value, **options):
 
 
 @torch.no_grad()
-def _initialise(new, layer, fan_in=None):
+def _initialise(new, layer):
     """Normal weights with the variance that those of the layer have, times the ratio of the fan-ins; its mean bias."""
-    before = layer.weight[0].numel() if fan_in is None else fan_in
     deviation = layer.weight.double().std(correction=0).item()
-    new.weight.normal_(0, deviation * math.sqrt(before / new.weight[0].numel()))
+    new.weight.normal_(0, deviation * math.sqrt(_fan_in(layer) / _fan_in(new)))
     if new.bias is not None:
         new.bias.fill_(layer.bias.double().mean().item())
+
+
+def _fan_in(layer):
+    if isinstance(layer, (nn.ConvTranspose2d, gnn.GroupConvTranspose2d)):
+        return layer.weight[:, 0].numel() // layer.groups
+    return layer.weight[0].numel()
 
 
 @torch.no_grad()

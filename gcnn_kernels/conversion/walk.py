@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import torch
@@ -29,6 +30,7 @@ class Conversion:
         self.network, self.graph = network, network.graph
         self.modules = dict(network.named_modules())
         self.group, self.divisor, self.pool = group, divisor, pool
+        self.multiples = _multiples(self.modules.values())
         self.values: dict[fx.Node, Value] = {}
         self.replaced: dict[str, tuple[nn.Module, Value]] = {}
         self.problems: list[str] = []
@@ -55,7 +57,8 @@ class Conversion:
         self.network.recompile()
 
     def width(self, channels: int) -> int:
-        return max(1, round(channels / self.divisor))
+        multiple = self.multiples.get(channels, 1)
+        return multiple * max(1, round(channels / self.divisor / multiple))
 
     def _find_ends(self):
         for node in reversed(self.graph.nodes):
@@ -292,6 +295,16 @@ class Conversion:
                 self.graph.erase_node(user)
 
 
+def _multiples(modules):
+    """Number of channels -> what the width that it becomes has to be a multiple of, for grouped convolutions."""
+    multiples = {}
+    for layer in modules:
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and 1 < layer.groups < layer.in_channels:
+            for channels in (layer.in_channels, layer.out_channels):
+                multiples[channels] = math.lcm(multiples.get(channels, 1), layer.groups)
+    return multiples
+
+
 def _users(node):
     """What is computed from it."""
     found, new = set(), [node]
@@ -309,6 +322,7 @@ def _acts_on_channels_alone(layer, value):
     return (
         value.kind == "map"
         and isinstance(layer, nn.Conv2d)
+        and layer.groups == 1
         and tuple(layer.kernel_size) == (1, 1)
         and tuple(layer.stride) == (1, 1)
     )

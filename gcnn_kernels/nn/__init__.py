@@ -1,7 +1,8 @@
 """The layers as ``torch.nn.Module``s."""
 
 from .attention import GroupSelfAttention2d
-from .conv import GroupConv2d, LiftingConv2d
+from .conv import GroupConv2d, GroupConvTranspose2d, LiftingConv2d
+from .linear import GroupLinear
 from .norm import ConditionalGroupBatchNorm2d, GroupBatchNorm2d
 from .pool import GroupAvgPool, GroupMaxPool
 from .restrict import Restrict
@@ -21,9 +22,11 @@ __all__ = [
     "GroupAvgPool",
     "GroupBatchNorm2d",
     "GroupConv2d",
+    "GroupConvTranspose2d",
     "GroupGroupNorm2d",
     "GroupInstanceNorm2d",
     "GroupLayerNorm2d",
+    "GroupLinear",
     "GroupMaxPool",
     "GroupSelfAttention2d",
     "LiftingConv2d",

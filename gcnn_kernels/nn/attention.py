@@ -6,19 +6,20 @@ from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import _checks as checks
 from .._layout import to_map_format
-from .conv import GroupConv2d
+from .layer import Layer
+from .linear import GroupLinear
 
 
-class GroupSelfAttention2d(nn.Module):
+class GroupSelfAttention2d(Layer):
     """Multi-head self-attention over the pixels, ``[B, C, order, H, W]`` -> the same shape.
 
-    Queries, keys and values are linear over the group (1 x 1 group convolutions). Every head is there in each pose:
-    slot s of it compares the queries' and keys' slots s, so that the group permutes the poses and turns the pixels:
+    Queries, keys and values are linear over the group (:class:`GroupLinear` at each pixel). Every head is there in
+    each pose: slot s of it compares the queries' and keys' slots s, so that the group permutes the poses and turns the
+    pixels:
 
         y(c, s, p) = sum_p' softmax_p'(<q(:, s, p), k(:, s, p')> / sqrt(d)) v(c, s, p'),    d = C / num_heads
 
@@ -27,12 +28,12 @@ class GroupSelfAttention2d(nn.Module):
     Args:
         channels: C.
         num_heads: number of heads, a divisor of C.
-        group: as for :class:`GroupConv2d`.
+        group: "p1", "p4", "p4m", "c8", "d8", ...
         bias: one number per map for queries, keys, values and the output.
         any_order: differentiable to any order (gradient penalties), by the formula. If False, training too runs
             ``scaled_dot_product_attention``'s fused kernels, which need less memory and have no second derivative.
             Without gradients it always does.
-        backend: of the convolutions.
+        algorithm: of the linear layers, as in :func:`gcnn_kernels.group_linear`.
 
     The submodules are ``qkv``, from C to 3 C maps, and ``out``.
     """
@@ -45,19 +46,20 @@ class GroupSelfAttention2d(nn.Module):
         bias: bool = True,
         *,
         any_order: bool = True,
-        backend: str = "auto",
+        algorithm: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.channels = checks.whole("channels", channels, 1)
         self.num_heads = checks.whole("num_heads", num_heads, 1)
+        channels, num_heads = self.channels, self.num_heads
         if channels % num_heads:
             raise ValueError(f"num_heads: expected a divisor of channels {channels}, got {num_heads}")
         self.any_order = any_order
-        options = {"bias": bias, "group": group, "backend": backend, "device": device, "dtype": dtype}
-        self.qkv = GroupConv2d(channels, 3 * channels, 1, **options)
-        self.out = GroupConv2d(channels, channels, 1, **options)
+        options = {"bias": bias, "group": group, "algorithm": algorithm, "device": device, "dtype": dtype}
+        self.qkv = GroupLinear(channels, 3 * channels, **options)
+        self.out = GroupLinear(channels, channels, **options)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         order = self.qkv.point_group.order
@@ -68,11 +70,11 @@ class GroupSelfAttention2d(nn.Module):
 
     def formula(self, x):
         """``forward`` in traceable operators alone."""
-        qkv = self.qkv(x).flatten(3).unflatten(1, (3, self.num_heads, -1))  # [B, 3, heads, d, order, N]
-        qkv = qkv.permute(1, 0, 2, 4, 5, 3).flatten(2, 3)  # [3, B, heads * order, N, d]
-        y = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
-        y = y.unflatten(1, (self.num_heads, -1)).permute(0, 1, 4, 2, 3).flatten(1, 2)
-        return self.out(y.unflatten(3, x.shape[-2:]))
+        qkv = self.qkv(x.flatten(3).permute(0, 3, 1, 2))  # [B, N, 3 C, order]
+        qkv = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 5, 1, 4).flatten(2, 3)
+        y = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])  # of [B, heads * order, N, d]
+        y = y.unflatten(1, (self.num_heads, -1)).permute(0, 3, 1, 4, 2).flatten(2, 3)  # [B, N, C, order]
+        return self.out(y).permute(0, 2, 3, 1).unflatten(3, x.shape[-2:])
 
     def extra_repr(self) -> str:
         return f"{self.channels}, num_heads={self.num_heads}, any_order={self.any_order}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,16 +12,23 @@ from torch import nn
 from .. import _checks as checks
 from .._layout import to_map_format
 from ..backends import check_choice
-from ..functional import group_conv2d, lift_conv2d, same_padding
-from ..groups import point_group
+from ..functional import group_conv2d, group_conv_transpose2d, lift_conv2d, same_padding
+from ..groups import PointGroup, point_group
+from .layer import Layer
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class _GroupConv(nn.Module):
+class _GroupConv(Layer):
     """What lifting and group convolution share. State dict: ``weight`` and ``bias``, shaped and ordered as GrouPy's."""
 
     _lifts: bool
+    # What is printed where it differs, in this order.
+    _defaults: ClassVar[dict[str, object]] = {
+        "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "dilation": (1, 1), "groups": 1,
+        "bias": True, "padding_mode": "zeros", "algorithm": "auto", "backend": "auto",
+    }  # fmt: skip
+    output_padding = (0, 0)
 
     def __init__(
         self,
@@ -34,6 +42,7 @@ class _GroupConv(nn.Module):
         padding_mode: str = "zeros",
         group: str = "p4",
         *,
+        groups: int = 1,
         algorithm: str = "auto",
         backend: str = "auto",
         device=None,
@@ -43,13 +52,12 @@ class _GroupConv(nn.Module):
         self.point_group = point_group(group)
         check_choice(backend, algorithm)
         checks.one_of("padding_mode", padding_mode, _PADDING_MODES)
-        for name, value in (
-            ("in_channels", in_channels),
-            ("out_channels", out_channels),
-            ("kernel_size", kernel_size),
-        ):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: expected a positive int, got {value!r}")
+        in_channels = checks.whole("in_channels", in_channels, 1)
+        out_channels = checks.whole("out_channels", out_channels, 1)
+        groups = checks.whole("groups", groups, 1)
+        kernel_size = checks.square("kernel_size", kernel_size)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"groups: expected a divisor of {in_channels} and {out_channels} channels, got {groups}")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
         self.stride = checks.pair("stride", stride, 1)
         self.dilation = checks.pair("dilation", dilation, 1)
@@ -59,13 +67,14 @@ class _GroupConv(nn.Module):
         else:
             self.padding = checks.pair("padding", padding, 0)
         self.padding_mode = padding_mode
-        self.algorithm, self.backend = algorithm, backend
-        slots = () if self._lifts else (self.point_group.order,)
-        self.weight = nn.Parameter(
-            torch.empty((out_channels, in_channels, *slots, kernel_size, kernel_size), device=device, dtype=dtype)
-        )
+        self.groups, self.algorithm, self.backend = groups, algorithm, backend
+        self.weight = nn.Parameter(torch.empty(self._weight_shape(), device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        slots = () if self._lifts else (self.point_group.order,)
+        return (self.out_channels, self.in_channels // self.groups, *slots, self.kernel_size, self.kernel_size)
 
     @property
     def group(self) -> str:
@@ -84,7 +93,7 @@ class _GroupConv(nn.Module):
             x, padding = self._pad(x), 0
         convolve = lift_conv2d if self._lifts else group_conv2d
         return convolve(
-            x, self.weight, self.bias, self.point_group, self.stride, padding, self.dilation,
+            x, self.weight, self.bias, self.point_group, self.stride, padding, self.dilation, self.groups,
             algorithm=self.algorithm, backend=self.backend,
         )  # fmt: skip
 
@@ -101,13 +110,9 @@ class _GroupConv(nn.Module):
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, group={self.group!r}"
-        for name, default in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1))):
-            if (value := getattr(self, name)) != default:
-                text += f", {name}={value!r}"
-        if self.bias is None:
-            text += ", bias=False"
-        for name, default in (("padding_mode", "zeros"), ("algorithm", "auto"), ("backend", "auto")):
-            if (value := getattr(self, name)) != default:
+        for name, default in self._defaults.items():
+            value = getattr(self, name) if name != "bias" else self.bias is not None
+            if value != default:
                 text += f", {name}={value!r}"
         return text
 
@@ -120,19 +125,79 @@ class LiftingConv2d(_GroupConv):
         kernel_size: k, a square filter.
         stride, padding, dilation, bias, padding_mode: as in ``torch.nn.Conv2d``; the bias is one number per map.
         group: "p1", "p4", "p4m", or a finer one such as "c8", "d8".
+        groups: as in ``torch.nn.Conv2d``, of maps; each keeps its whole group axis.
         algorithm, backend: as in :func:`gcnn_kernels.lift_conv2d`.
 
-    Parameters are ``weight`` ``[out_channels, in_channels, k, k]`` and ``bias`` ``[out_channels]``.
+    Parameters are ``weight`` ``[out_channels, in_channels / groups, k, k]`` and ``bias`` ``[out_channels]``.
     """
 
     _lifts = True
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """GrouPy and its ports have filters ``[out_channels, in_channels, 1, k, k]``."""
+        weight = state_dict.get(f"{prefix}weight")
+        if weight is not None and weight.dim() == 5 and weight.shape[2] == 1:
+            state_dict[f"{prefix}weight"] = weight.squeeze(2)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class GroupConv2d(_GroupConv):
     """Group convolution, ``[B, in_channels, order, H, W]`` -> ``[B, out_channels, order, H', W']``.
 
-    Arguments as for :class:`LiftingConv2d`. Parameters are ``weight`` ``[out_channels, in_channels, order, k, k]`` and
-    ``bias`` ``[out_channels]``.
+    Arguments as for :class:`LiftingConv2d`. Parameters are ``weight``
+    ``[out_channels, in_channels / groups, order, k, k]`` and ``bias`` ``[out_channels]``.
     """
 
     _lifts = False
+
+
+class GroupConvTranspose2d(_GroupConv):
+    """Transposed group convolution, ``[B, in_channels, order, H, W]`` -> ``[B, out_channels, order, H', W']``.
+
+    Args:
+        in_channels, out_channels: maps on the group, in and out.
+        kernel_size: k, a square filter.
+        stride, padding, output_padding, bias, dilation: as in ``torch.nn.ConvTranspose2d``, whose initialisation it has
+            too. Exactly equivariant without output_padding; ``kernel_size=4, stride=2, padding=1`` doubles the size.
+        group: "p1", "p4", "p4m", or a finer one such as "c8", "d8".
+        groups, algorithm, backend: as in :class:`GroupConv2d`.
+
+    Parameters are ``weight`` ``[in_channels, out_channels / groups, order, k, k]`` and ``bias`` ``[out_channels]``.
+    """
+
+    _lifts = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        output_padding: int | tuple[int, int] = 0,
+        bias: bool = True,
+        dilation: int | tuple[int, int] = 1,
+        group: str | PointGroup = "p4",
+        *,
+        groups: int = 1,
+        algorithm: str = "auto",
+        backend: str = "auto",
+        device=None,
+        dtype=None,
+    ):
+        padding = checks.pair("padding", padding, 0)
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, bias, "zeros", group,
+            groups=groups, algorithm=algorithm, backend=backend, device=device, dtype=dtype,
+        )  # fmt: skip
+        self.output_padding = checks.pair("output_padding", output_padding, 0)
+
+    def _weight_shape(self):
+        out = self.out_channels // self.groups
+        return (self.in_channels, out, self.point_group.order, self.kernel_size, self.kernel_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return group_conv_transpose2d(
+            x, self.weight, self.bias, self.point_group, self.stride, self.padding, self.output_padding, self.dilation,
+            self.groups, algorithm=self.algorithm, backend=self.backend,
+        )  # fmt: skip

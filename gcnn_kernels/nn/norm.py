@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import _checks as checks
 from ..backends import check_choice
 from ..functional import ACTIVATION_SLOPES, group_batch_norm
+from .layer import Layer
 
 
-class _RunningMoments(nn.Module):
-    """Running moments per map on the group, kept, or not, as ``nn.BatchNorm2d`` keeps them."""
+class _RunningMoments(Layer, _BatchNorm):
+    """Running moments per map on the group, kept, or not, as ``nn.BatchNorm2d`` keeps them.
 
-    def __init__(self, num_features, eps, momentum, activation, track_running_stats, sync, backend, device, dtype):
-        super().__init__()
-        if not isinstance(num_features, int) or num_features < 1:
-            raise ValueError(f"num_features: expected a positive int, got {num_features!r}")
+    Utilities that look for torch's batch norms, such as ``torch.optim.swa_utils.update_bn``, find these too.
+    """
+
+    def __init__(
+        self, num_features, eps, momentum, affine, activation, track_running_stats, sync, backend, device, dtype
+    ):
+        num_features = checks.whole("num_features", num_features, 1)
         checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
         check_choice(backend)
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         self.activation, self.sync, self.backend = activation, sync, backend
-        self.track_running_stats = track_running_stats
-        tracked = {
-            "running_mean": torch.zeros(num_features, device=device, dtype=dtype),
-            "running_var": torch.ones(num_features, device=device, dtype=dtype),
-            "num_batches_tracked": torch.zeros((), dtype=torch.long, device=device),
-        }
-        for name, start in tracked.items():
-            self.register_buffer(name, start if track_running_stats else None)
 
-    def reset_running_stats(self) -> None:
-        if self.track_running_stats:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-            self.num_batches_tracked.zero_()
+    @property
+    def affine(self) -> bool:
+        """Whether the layer itself has a weight and a bias."""
+        # It takes any batch norm for one of torch's, and the activation would be lost without a word.
+        if sys._getframe(1).f_code is nn.SyncBatchNorm.convert_sync_batchnorm.__func__.__code__:
+            raise TypeError(f"convert_sync_batchnorm: cannot convert {type(self).__name__}; give the layer sync=True")
+        return self._affine
+
+    @affine.setter
+    def affine(self, value: bool) -> None:
+        self._affine = value
 
     def _normalize(self, x, weight, bias):
         momentum = self.momentum
@@ -67,9 +72,9 @@ class GroupBatchNorm2d(_RunningMoments):
         self, num_features, eps=1e-5, momentum=0.1, affine=True, activation=None, *,
         track_running_stats=True, sync=False, backend="auto", device=None, dtype=None,
     ):  # fmt: skip
-        super().__init__(num_features, eps, momentum, activation, track_running_stats, sync, backend, device, dtype)
-        self.weight = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype)) if affine else None
+        super().__init__(
+            num_features, eps, momentum, affine, activation, track_running_stats, sync, backend, device, dtype
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._normalize(x, self.weight, self.bias)
@@ -92,7 +97,9 @@ class ConditionalGroupBatchNorm2d(_RunningMoments):
         self, num_features, condition_features, eps=1e-5, momentum=0.1, activation=None, *,
         track_running_stats=True, sync=False, backend="auto", device=None, dtype=None,
     ):  # fmt: skip
-        super().__init__(num_features, eps, momentum, activation, track_running_stats, sync, backend, device, dtype)
+        super().__init__(
+            num_features, eps, momentum, False, activation, track_running_stats, sync, backend, device, dtype
+        )
         self.scale = nn.Linear(condition_features, num_features, device=device, dtype=dtype)
         self.shift = nn.Linear(condition_features, num_features, device=device, dtype=dtype)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from ..functional import check_restricted, choose_cosets
 from ..groups import PointGroup, point_group
+from .layer import Layer
 
 
-class Restrict(nn.Module):
+class Restrict(Layer):
     """A map on a group as a map on a subgroup, ``[B, C, |H|, ...]`` -> ``[B, C * [H:K], |K|, ...]``.
 
     After it come layers over the subgroup; with "p1", after ``squeeze(2)``, planar ones. See

@@ -11,9 +11,10 @@ from .._layout import to_map_format
 from ..backends import check_choice
 from ..backends.norm_formulas import per_map
 from ..functional import ACTIVATION_SLOPES, group_batch_norm
+from .layer import Layer
 
 
-class _SampleNorm(nn.Module):
+class _SampleNorm(Layer):
     """One scale and one shift per map, shared by its slots: so the norms are equivariant."""
 
     def __init__(
@@ -28,6 +29,7 @@ class _SampleNorm(nn.Module):
     ):
         super().__init__()
         self.num_features = checks.whole("num_features", num_features, 1)
+        num_features = self.num_features
         checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
         self.eps, self.activation = eps, activation
         self.weight = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype)) if affine else None

@@ -12,15 +12,15 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from .. import _checks as checks
 from .._layout import plane_wise
+from .layer import Layer
 
 _UPSAMPLING_MODES = ("nearest", "bilinear", "bicubic")
 
 
-class _Spatial(nn.Module):
+class _Spatial(Layer):
     """A function of every plane. Subclasses have ``planes``, of ``[N, C, H, W]``."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -111,7 +111,7 @@ class SpatialBlurPool2d(_Windowed):
     """
 
     def __init__(self, kernel_size: int = 3, stride: int = 2):
-        checks.whole("kernel_size", kernel_size, 2)
+        kernel_size = checks.whole("kernel_size", kernel_size, 2)
         super().__init__(kernel_size, stride, (kernel_size - 1) // 2)
         self.register_buffer("filters", self._binomial_filters(), persistent=False)
 

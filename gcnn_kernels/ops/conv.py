@@ -12,11 +12,9 @@ compositions of the three. A lifting convolution is the case of one input slot.
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 
 from .._layout import map_format
 from ..backends import ConvProblem, choose_for_conv
@@ -24,71 +22,73 @@ from ..groups import point_group
 from .batching import fold, unfold
 from .library import OPS, define
 
-_GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend"
+_GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend, int groups=1"
 
-# One flag for the process, not for the thread: backward passes of CUDA graphs run on the engine's own threads.
-_skip_weight_gradients = 0
-_skip_lock = threading.Lock()
+# A thread's own flag in torch's local state, which the engine hands on to the threads that work on its backward pass.
+_SKIP = "gcnn_kernels.no_weight_gradients"
 
 
 @contextmanager
 def no_weight_gradients():
-    """Within this context, backward passes of convolutions do not compute gradients of filters and biases.
+    """Within this context, backward passes of convolutions and linear layers compute no gradients of their parameters.
 
     For the inner ``torch.autograd.grad(D(x).sum(), x, create_graph=True)`` of a gradient penalty: the engine would
     compute the filters' gradients there too and throw them away (pytorch#56500). The gradients of the penalty itself,
-    taken outside the context, are complete.
+    taken outside the context, are complete. Backward passes that other threads begin have theirs.
     """
-    global _skip_weight_gradients
-    with _skip_lock:
-        _skip_weight_gradients += 1
+    before = weight_gradients_skipped()
+    torch._C._stash_obj_in_tls(_SKIP, True)
     try:
         yield
     finally:
-        with _skip_lock:
-            _skip_weight_gradients -= 1
+        torch._C._stash_obj_in_tls(_SKIP, before)
 
 
-def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend):
-    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation)
+def weight_gradients_skipped() -> bool:
+    """Whether a backward pass is within :func:`no_weight_gradients`."""
+    return torch._C._is_key_in_tls(_SKIP) and torch._C._get_obj_in_tls(_SKIP)
+
+
+def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
+    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation, groups)
     chosen, algorithm = choose_for_conv(problem, algorithm, backend)
     return chosen.conv.algorithms[algorithm].conv(problem, x, weight, bias)
 
 
-def _conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend):
-    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation)
+def _conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
+    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation, groups)
     return x.new_empty(problem.out_shape).contiguous(memory_format=map_format(x))
 
 
-def _conv_input_grad(grad, weight, size, group, stride, padding, dilation, algorithm, backend):
-    x_shape = (grad.shape[0], *weight.shape[1:3], *size)
-    problem = _problem("conv_input_grad", x_shape, weight.shape, grad, group, stride, padding, dilation)
+def _conv_input_grad(grad, weight, size, group, stride, padding, dilation, algorithm, backend, groups=1):
+    x_shape = (grad.shape[0], weight.shape[1] * groups, weight.shape[2], *size)
+    problem = _problem("conv_input_grad", x_shape, weight.shape, grad, group, stride, padding, dilation, groups)
     _check_grad(grad, problem)
     chosen, algorithm = choose_for_conv(problem, algorithm, backend)
     return chosen.conv.algorithms[algorithm].conv_input_grad(problem, grad, weight)
 
 
-def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, algorithm, backend):
-    shape = (grad.shape[0], *weight.shape[1:3], *size)
+def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, algorithm, backend, groups=1):
+    shape = (grad.shape[0], weight.shape[1] * groups, weight.shape[2], *size)
     return grad.new_empty(shape).contiguous(memory_format=map_format(grad))
 
 
-def _conv_weight_grad(grad, x, kernel, group, stride, padding, dilation, algorithm, backend):
-    weight_shape = (grad.shape[1], *x.shape[1:3], kernel, kernel)
-    problem = _problem("conv_weight_grad", x.shape, weight_shape, grad, group, stride, padding, dilation)
+def _conv_weight_grad(grad, x, kernel, group, stride, padding, dilation, algorithm, backend, groups=1):
+    weight_shape = (grad.shape[1], x.shape[1] // groups, x.shape[2], kernel, kernel)
+    problem = _problem("conv_weight_grad", x.shape, weight_shape, grad, group, stride, padding, dilation, groups)
     _check_grad(grad, problem)
     chosen, algorithm = choose_for_conv(problem, algorithm, backend)
     return chosen.conv.algorithms[algorithm].conv_weight_grad(problem, grad, x)
 
 
-def _conv_weight_grad_fake(grad, x, kernel, group, stride, padding, dilation, algorithm, backend):
-    return grad.new_empty((grad.shape[1], *x.shape[1:3], kernel, kernel))
+def _conv_weight_grad_fake(grad, x, kernel, group, stride, padding, dilation, algorithm, backend, groups=1):
+    return grad.new_empty((grad.shape[1], x.shape[1] // groups, x.shape[2], kernel, kernel))
 
 
-def _problem(op, x_shape, weight_shape, like, group, stride, padding, dilation):
+def _problem(op, x_shape, weight_shape, like, group, stride, padding, dilation, groups):
     return ConvProblem.of(
         op, x_shape, weight_shape, group=point_group(group),
-        stride=stride, padding=padding, dilation=dilation, dtype=like.dtype, device=like.device,
+        stride=stride, padding=padding, dilation=dilation, dtype=like.dtype, device=like.device, groups=groups,
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def _conv_backward(ctx, grad):
     gx = gweight = gbias = None
     if need_x:
         gx = OPS.conv_input_grad(grad, weight, x.shape[3:], *ctx.geometry)
-    if not _skip_weight_gradients:
+    if not weight_gradients_skipped():
         if need_weight:
             gweight = OPS.conv_weight_grad(grad, x, weight.shape[3], *ctx.geometry)
         if need_bias:
@@ -126,7 +126,7 @@ def _conv_input_grad_backward(ctx, gx_grad):
     need_grad, need_weight = ctx.needs_input_grad[:2]
     ggrad = OPS.conv(gx_grad, weight, None, *ctx.geometry) if need_grad else None
     gweight = None
-    if need_weight and not _skip_weight_gradients:
+    if need_weight and not weight_gradients_skipped():
         gweight = OPS.conv_weight_grad(grad, gx_grad, weight.shape[3], *ctx.geometry)
     return ggrad, gweight, None, *_nones(ctx)
 
@@ -160,55 +160,46 @@ def _conv_jvp(arguments, tangents, output):
 
 
 # In the batching rules, a batch of maps is more samples, and a batch of filters more channels; where both come in
-# batches it is a convolution of as many groups of channels, by the filter stack and torch's own.
+# batches, or the channels fall into groups, it is a convolution of as many more groups.
 
 
 def _conv_batched(info, in_dims, x, weight, bias, *geometry):
-    n = info.batch_size
-    x_dim, weight_dim, bias_dim = in_dims[:3]
+    n, (x_dim, weight_dim, bias_dim, *_) = info.batch_size, in_dims
     if weight_dim is None and bias_dim is None:
         return unfold(OPS.conv(fold(x, x_dim, 0), weight, bias, *geometry), 0, n)
     weight, bias = fold(weight, weight_dim, 0, n), fold(bias, bias_dim, 0, n)
-    if x_dim is None:
+    if x_dim is None and _groups(geometry) == 1:
         return unfold(OPS.conv(x, weight, bias, *geometry), 1, n)
-    x, (group, stride, padding, dilation, _, backend) = fold(x, x_dim, 1), geometry
-    if bias is not None:
-        bias = bias.repeat_interleave(point_group(group).order)
-    stack = OPS.expand_filters(weight, group, backend)
-    y = F.conv2d(x.flatten(1, 2), stack, bias, stride, padding, dilation, n)
-    return y.unflatten(1, (n, -1, point_group(group).order)), 1
+    return unfold(OPS.conv(fold(x, x_dim, 1, n), weight, bias, *_in_more_groups(geometry, n)), 1, n)
 
 
 def _conv_input_grad_batched(info, in_dims, grad, weight, size, *geometry):
-    n = info.batch_size
-    grad_dim, weight_dim = in_dims[:2]
+    n, (grad_dim, weight_dim, *_) = info.batch_size, in_dims
     if weight_dim is None:
         return unfold(OPS.conv_input_grad(fold(grad, grad_dim, 0), weight, size, *geometry), 0, n)
-    if grad_dim is None:
+    if grad_dim is None and _groups(geometry) == 1:
         return unfold(OPS.conv_input_grad(grad, fold(weight, weight_dim, 1), size, *geometry), 1, n)
-    grad, weight = fold(grad, grad_dim, 1), fold(weight, weight_dim, 0)
-    group, stride, padding, dilation, _, backend = geometry
-    channels, slots = weight.shape[1:3]
-    stack = OPS.expand_filters(weight, group, backend)
-    shape = (grad.shape[0], n * channels * slots, *size)
-    gx = torch.nn.grad.conv2d_input(shape, stack, grad.flatten(1, 2), stride, padding, dilation, n)
-    return gx.unflatten(1, (n, channels, slots)), 1
+    grad, weight = fold(grad, grad_dim, 1, n), fold(weight, weight_dim, 0)
+    return unfold(OPS.conv_input_grad(grad, weight, size, *_in_more_groups(geometry, n)), 1, n)
 
 
 def _conv_weight_grad_batched(info, in_dims, grad, x, kernel, *geometry):
-    n = info.batch_size
-    grad_dim, x_dim = in_dims[:2]
-    if x_dim is None:
+    n, (grad_dim, x_dim, *_) = info.batch_size, in_dims
+    if x_dim is None and _groups(geometry) == 1:
         return unfold(OPS.conv_weight_grad(fold(grad, grad_dim, 1), x, kernel, *geometry), 0, n)
-    if grad_dim is None:
+    if grad_dim is None and _groups(geometry) == 1:
         return unfold(OPS.conv_weight_grad(grad, fold(x, x_dim, 1), kernel, *geometry), 1, n)
-    grad, x = fold(grad, grad_dim, 1).flatten(1, 2), fold(x, x_dim, 1)
-    group, stride, padding, dilation, _, backend = geometry
-    slots = x.shape[2]
-    x = x.flatten(1, 2)
-    shape = (grad.shape[1], x.shape[1] // n, kernel, kernel)
-    gstack = torch.nn.grad.conv2d_weight(x, shape, grad, stride, padding, dilation, n)
-    return unfold(OPS.reduce_filters(gstack, group, slots, backend), 0, n)
+    grad, x = fold(grad, grad_dim, 1, n), fold(x, x_dim, 1, n)
+    return unfold(OPS.conv_weight_grad(grad, x, kernel, *_in_more_groups(geometry, n)), 0, n)
+
+
+def _groups(geometry):
+    return geometry[6] if len(geometry) > 6 else 1
+
+
+def _in_more_groups(geometry, n):
+    """What was asked for as an algorithm need not serve groups."""
+    return *geometry[:4], "auto", geometry[5], n * _groups(geometry)
 
 
 define(

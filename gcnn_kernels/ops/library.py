@@ -66,7 +66,8 @@ def _autograd_kernel(operator, save, backward, jvp, composed):
 
     ``torch.library.register_autograd`` would do for reverse mode outside of ``torch.func``, no further.
     """
-    after_autograd = _C._after_autograd_keyset
+    after_autograd = _C._after_ADInplaceOrView_keyset
+    views = _C.DispatchKeySet(_C.DispatchKey.ADInplaceOrView)  # a kernel's output counts as new even if it is a view
     defaults = [a.default_value for a in operator._schema.arguments]
 
     def keep(ctx, *args):
@@ -98,7 +99,7 @@ def _autograd_kernel(operator, save, backward, jvp, composed):
         transformed = _C._are_functorch_transforms_active()
         if composed is not None and (tangents is not None or (backwards and transformed)):
             return composed(*args)
-        with _C._AutoDispatchBelowAutograd():
+        with _C._AutoDispatchBelowAutograd(), _C._ExcludeDispatchKeyGuard(views):
             output = operator.redispatch(keyset & after_autograd, *args)
         if tangents is None and not backwards:
             return output

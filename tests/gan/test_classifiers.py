@@ -266,7 +266,8 @@ def test_a_sweep_over_a_folder_resumes_and_is_compared(tissue, tmp_path, capsys)
     validation = data.load("folder", tissue, split="validation", resolution=20)
     assert scores(network, validation, range(24), "cpu") == {"error": record["error"], "f1": record["f1"]}
 
-    assert compare.main(["--runs", str(out), "--data", str(tissue), "--out", str(tmp_path / "pictures")]) == 0
+    pictures = ["--out", str(tmp_path / "pictures"), "--image", "2"]
+    assert compare.main(["--runs", str(out), "--data", str(tissue), *pictures]) == 0
     lines = (tmp_path / "pictures" / "table.md").read_text().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| se2cnn-1", "| se2cnn-4, augmented", "| z2cnn"]
     errors = [100 * sweep.read(out / f"folder-{name}.json").error for name in names[2:]]

@@ -99,6 +99,13 @@ def test_the_papers_own_name_of_a_data_set_is_understood_and_options_of_training
     assert "Birrell" in capsys.readouterr().out
 
 
+def test_losses_and_fractions_are_chosen(tmp_path, capsys):
+    arguments = ["--table", "2", "--print", "--outdir", str(tmp_path), "--losses", "ragan", "--fractions", "0.33", "1"]
+    assert grid.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "33%" in out and "100%" in out and "10%" not in out.replace("100%", "")
+
+
 def test_rows_are_chosen_by_number(tmp_path, capsys):
     arguments = ["--table", "birrell", "--print", "--outdir", str(tmp_path), "--rows"]
     assert grid.main([*arguments, "1", "5"]) == 0

@@ -54,7 +54,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     options = ["--width", "0.1", "--batch-size", "8", "--iterations", "1", "--eval-every", "0", "--device", "cpu"]
     assert train([*options, "--generator-symmetry", "full", "--outdir", str(tmp_path / "run")]) == 0
     capsys.readouterr()
-    assert invariance.main(["--run", str(tmp_path / "run"), "--samples", "40"]) == 0
+    assert invariance.main(["--run", str(tmp_path / "run"), "--samples", "40", "--group", "p4"]) == 0
     assert "full p4 generator: its law may be invariant under p4: p = " in capsys.readouterr().out
     assert invariance.main(["--run", str(tmp_path / "nowhere")]) == 1
     assert "nowhere holds no run" in capsys.readouterr().err

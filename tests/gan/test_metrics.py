@@ -166,3 +166,16 @@ def test_moments_are_the_mean_over_the_batches():
         z = draw_noise(network, 16, random).z
         network(z, labels[torch.randint(3, (16,), generator=random)])
     assert torch.allclose(norm.running_mean, torch.stack(seen).mean(0), atol=1e-5)
+
+
+def test_a_damaged_classifier_in_the_cache_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("GCNN_CACHE", str(tmp_path))
+    train = data.load("digits", fraction=0.1)
+    assert classify.main(["--dataset", "digits", "--epochs", "1", "--data-fraction", "0.1", "--device", "cpu"]) == 0
+    path = store.find_stored("p4cnn", train)
+    whole = path.read_bytes()
+    for damaged in (whole[:100], b"", whole[:-1] + bytes([whole[-1] ^ 1])):  # cut off, empty, one bit
+        path.write_bytes(damaged)
+        assert store.find_stored("p4cnn", train) is None
+    path.write_bytes(whole)
+    assert store.find_stored("p4cnn", train) == path

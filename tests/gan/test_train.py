@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gan import train as command
+from gan.networks.spectral import SpectralNorm
 from gan.training import graphs, loop
 from gan.training.checkpoints import CheckpointFolder
 from gan.training.updates import Updates
@@ -265,7 +266,9 @@ def test_every_loss_in_every_cell(tmp_path, loss):
         ["--generator-symmetry", "full"],
         ["--data-fraction", "0.1"],
         ["--augment", "standard", "--discriminator-group", "p1"],
-        ["--augment", "bcr", "--discriminator-group", "p1"],
+        ["--augment", "bcr", "--discriminator-group", "p1", "--bcr-real", "2", "--bcr-fake", "1"],
+        ["--lr-g", "1e-4", "--lr-d", "3e-4", "--beta1", "0.5", "--beta2", "0.99"],
+        ["--loss", "alpha", "--alpha", "3", "--gradient-penalty", "1"],
         ["--augment", "rotations", "--discriminator-group", "p1"],
         ["--generator-group", "p4m", "--discriminator-group", "p4m"],
     ],
@@ -273,6 +276,17 @@ def test_every_loss_in_every_cell(tmp_path, loss):
 )
 def test_options_train(tmp_path, options):
     assert run(tmp_path / "run", *options, iterations=2) == 0
+
+
+@pytest.mark.slow
+def test_compiled_training_is_that_of_eager_mode(tmp_path, monkeypatch):
+    monkeypatch.setattr(SpectralNorm, "forward", SpectralNorm.forward)  # restored afterwards
+    for name, more in (("eager", []), ("compiled", ["--compile"])):
+        assert run(tmp_path / name, *more, iterations=2) == 0
+    eager, compiled = (weights(tmp_path / name, 2) for name in ("eager", "compiled"))
+    assert eager.keys() == compiled.keys()
+    for name, expected in eager.items():
+        torch.testing.assert_close(compiled[name], expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("options", [[], ["--r1-every", "3", "--generator-symmetry", "full"]])
@@ -338,6 +352,9 @@ def test_bcr_warns_where_it_teaches_nothing(tmp_path, capsys):
         (["--gradient-penalty", "10"], "gradient_penalty: only for wgan and alpha"),
         (["--data-fraction", "2"], "data_fraction: expected at most 1"),
         (["--eval-metrics", "pr"], "eval_metrics: expected some of fid, kid, pr, the first of fid, kid, got pr"),
+        (["--eval-every", "1", "--eval-samples", "1"], "eval_samples: fid needs at least 2 images, got 1"),
+        (["--eval-every", "1", "--eval-samples", "1", "--eval-metrics", "kid"], "eval_samples: kid needs at least 2"),
+        (["--eval-every", "1", "--eval-samples", "3", "--eval-metrics", "fid,pr"], "eval_samples: pr needs at least 4"),
         (["--bcr-real", "1"], "augment: weights of bcr were given"),
         (["--cuda-graphs", "--amp", "fp16"], "cuda_graphs: not with --amp fp16"),
         (["--cuda-graphs"], "cuda_graphs: expected one process on a GPU, got 1 on cpu"),
@@ -347,3 +364,21 @@ def test_bad_options(tmp_path, capsys, arguments, message):
     assert run(tmp_path / "run", *arguments) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["GCNN_CACHE", "XDG_CACHE_HOME"])
+def test_a_cache_that_is_a_file_is_named(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.delenv("GCNN_CACHE", raising=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(name, str(tmp_path / "file"))
+    assert run(tmp_path / "run", "--eval-every", "1", "--eval-samples", "4") == 1
+    assert "GCNN_CACHE: the cache" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00binary", b'{"iteration": 1\n{"iteration": 2}\n'])
+def test_a_damaged_metrics_file_is_named_and_kept(copy, capsys, damage):
+    file = copy / "metrics.jsonl"
+    file.write_bytes(damage)
+    assert run(copy, iterations=8) == 1
+    assert "metrics.jsonl, line 1 is damaged" in capsys.readouterr().err
+    assert file.read_bytes() == damage

@@ -35,6 +35,10 @@ def functions(group):
     yield lambda x: gk.group_conv2d(x, filters, group=group), feature_map
     yield lambda w: gk.expand_filters(w, group), filters
     yield lambda x: gk.restrict(x, group, "p1"), feature_map
+    yield lambda x: gk.group_conv_transpose2d(x, filters, group=group, stride=2), feature_map
+    for algorithm in ("fourier", "expand"):
+        weight = torch.randn(3, 2, order)
+        yield lambda x, w=weight, a=algorithm: gk.group_linear(x, w, group=group, algorithm=a), torch.randn(5, 2, order)
 
 
 def compiled_network(group):
@@ -45,6 +49,33 @@ def compiled_network(group):
 def compiled_function(group, number):
     function, x = list(functions(group))[number]
     torch.testing.assert_close(torch.compile(function, fullgraph=True, backend="aot_eager")(x), function(x))
+
+
+def functions_under_modes_first(group):
+    """What was made under a mode is neither kept nor in the way of a derivative."""
+    from torch._subclasses import FakeTensorMode
+
+    for function, x in functions(group):
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            function(torch.empty(x.shape))
+        torch.export.export(Function(function), (x,))
+        with torch.inference_mode():
+            expected = function(x)
+        with torch.device("meta"):
+            torch.testing.assert_close(function(x), expected)
+        y = function(x.requires_grad_())
+        torch.testing.assert_close(y, expected)
+        y.sum().backward()
+        assert x.grad.abs().sum() > 0
+
+
+class Function(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
 
 
 def exported(group):
@@ -134,7 +165,15 @@ def by_cosets(group, k):
 
 CASES = {
     f"{case.__name__} {group}": partial(case, group)
-    for case in (compiled_network, exported, inference_first, default_device_first, meta_first, fake_first)
+    for case in (
+        compiled_network,
+        functions_under_modes_first,
+        exported,
+        inference_first,
+        default_device_first,
+        meta_first,
+        fake_first,
+    )
     for group in ORDERS
 } | {
     f"compiled_function {group} {number}": partial(compiled_function, group, number)

@@ -30,7 +30,7 @@ def test_equivariance(group):
 
 def test_formula_pixel_by_pixel():
     layer, x = attention(), torch.randn(1, 4, 4, 2, 3, dtype=torch.float64)
-    filters = gk.expand_filters(layer.qkv.weight, "p4")[..., 0, 0]
+    filters = gk.expand_filters(layer.qkv.weight[..., None, None], "p4")[..., 0, 0]
     qkv = torch.einsum("of,fp->op", filters, x[0].flatten(0, 1).flatten(1)).unflatten(0, (12, 4))
     q, k, v = (qkv + layer.qkv.bias.view(12, 1, 1)).split(4)  # [C, order, N]
     y = torch.empty(4, 4, 6, dtype=torch.float64)
@@ -40,7 +40,7 @@ def test_formula_pixel_by_pixel():
                 scores = torch.stack([(q[head, slot, pixel] * k[head, slot, other]).sum() for other in range(6)])
                 weights = (scores / 2**0.5).exp()
                 y[head, slot, pixel] = (v[head, slot] * weights).sum(1) / weights.sum()
-    expected = gk.group_conv2d(y.view(1, 4, 4, 2, 3), layer.out.weight, layer.out.bias, "p4")
+    expected = gk.group_conv2d(y.view(1, 4, 4, 2, 3), layer.out.weight[..., None, None], layer.out.bias, "p4")
     torch.testing.assert_close(layer(x), expected)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), expected)

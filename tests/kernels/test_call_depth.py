@@ -23,4 +23,4 @@ def test_at_most_five_frames_between_a_module_and_the_binary(monkeypatch):
 
     monkeypatch.setattr(torch.ops.gcnn_cpu, "conv", record)
     gk.nn.GroupConv2d(2, 3, 3)(torch.randn(1, 2, 4, 5, 5))
-    assert found[0] == "forward" and len(found) - 1 <= 5, found
+    assert len(found) - 1 - found.index("forward") <= 5, found

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from symmetry import turned
 from torch.autograd import gradcheck, gradgradcheck
 
 import gcnn_kernels as gk
@@ -13,17 +14,6 @@ from gcnn_kernels.ops.library import OPS
 
 BACKENDS = ["reference", "cpu"]
 GOLDEN_CASES = [(g, k, p) for g in ("p4", "p4m") for k, p in ((1, 0), (3, 1), (3, 0), (5, 2), (4, 0))]
-
-
-def turned(x, g, group):
-    """The element g applied to an image or to a feature map's plane and slots."""
-    point = gk.point_group(group)
-    m, r = divmod(g, point.rotations)
-    y = torch.rot90(x, r * 4 // point.rotations, (-2, -1))
-    y = y.flip(-2) if m else y
-    if x.dim() == 5:  # (g f)(h) = f(g^-1 h)
-        y = y[:, :, torch.from_numpy(point.quotient[g])]
-    return y
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

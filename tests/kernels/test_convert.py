@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
-from torchvision import models
 
 import gcnn_kernels as gk
 from gcnn_kernels._actions import move_planes
+
+models = pytest.importorskip("torchvision.models")  # gan brings it; the kernels need torch alone
 
 
 def double_conv(cin, cout):
@@ -88,10 +89,12 @@ CLASSIFIERS = {
     "resnet18": (lambda: models.resnet18(num_classes=7), 48),
     "resnet50": (lambda: models.resnet50(num_classes=7), 33),
     "vgg11_bn": (lambda: models.vgg11_bn(num_classes=7), 32),
+    "mobilenet_v3_small": (lambda: models.mobilenet_v3_small(num_classes=7), 32),
+    "resnext50_32x4d": (lambda: models.resnext50_32x4d(num_classes=7), 33),
 }
 
 
-@pytest.mark.parametrize("name", ["resnet18", *(pytest.param(n, marks=SLOW) for n in ("resnet50", "vgg11_bn"))])
+@pytest.mark.parametrize("name", ["resnet18", *(pytest.param(n, marks=SLOW) for n in list(CLASSIFIERS)[1:])])
 def test_classifiers_of_torchvision_become_invariant(name):
     make, size = CLASSIFIERS[name]
     torch.manual_seed(0)
@@ -132,15 +135,41 @@ def test_unet_turns_with_the_image(group, width):
     assert converted.get_submodule("last.0").in_channels == 3 * lift.out_channels or width == "sqrt"
 
 
-@pytest.mark.parametrize("options", [(2, 2), (4, 2, 1)])
+@pytest.mark.parametrize("options", [(2, 2), (4, 2, 1), (4, 2, 1, 0, 4)])
 def test_transposed_convolutions(options):
     torch.manual_seed(0)
     network = UNet(up=nn.ConvTranspose2d(32, 32, *options))
     converted = gk.convert(network, "p4m")
     assert check(converted, "p4m", 12).shape == (1, 2, 12, 12)
-    old, new = network.up.weight, converted.get_submodule("up").weight
-    ratio = (new.std() * new[0].numel() ** 0.5) / (old.std() * old[:, 0].numel() ** 0.5)
+    up = converted.get_submodule("up")
+    assert isinstance(up, gk.nn.GroupConvTranspose2d) and up.groups == network.up.groups
+    old, new = network.up.weight, up.weight
+    ratio = (new.std() * new[:, 0].numel() ** 0.5) / (old.std() * old[:, 0].numel() ** 0.5)
     assert ratio.item() == pytest.approx(1, rel=0.05)
+
+
+def test_a_transposed_convolution_that_lifts():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.ConvTranspose2d(3, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 2, 3, padding=1))
+    assert check(gk.convert(network, "p4m"), "p4m", 5).shape == (1, 2, 10, 10)
+
+
+def test_grouped_and_depthwise_convolutions():
+    """Groups are kept, widths fit them; what is depthwise stays so, with its multiplier."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, groups=3), nn.ReLU6(), nn.Conv2d(6, 40, 1), nn.Conv2d(40, 40, 3, groups=40),
+        nn.Conv2d(40, 80, 3, groups=40), nn.Hardswish(), nn.Conv2d(80, 24, 3, groups=4), nn.Conv2d(24, 4, 1, groups=4),
+    )  # fmt: skip
+    converted = gk.convert(network, "p4m")
+    shapes = [(m.in_channels, m.out_channels, m.groups) for m in converted.children() if hasattr(m, "groups")]
+    assert shapes == [(3, 3, 3), (3, 14, 1), (14, 14, 14), (14, 28, 14), (28, 8, 4), (8, 4, 4)]
+    check(converted, "p4m", 12)
+    kept = gk.convert(network, "p4m", width="keep")
+    assert [m.groups for m in kept.children() if hasattr(m, "groups")] == [3, 1, 40, 40, 4, 4]
+    layers = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3, groups=8), nn.Conv2d(16, 16, 3, groups=4), nn.Conv2d(16, 2, 1)
+    with pytest.raises(ValueError, match=r"'2' \(Conv2d\): groups=4: expected a divisor of the 6 and 4 channels left"):
+        gk.convert(nn.Sequential(*layers), "p4m")
 
 
 def test_functions_methods_and_two_heads():
@@ -229,11 +258,11 @@ class Branches(nn.Module):
 class Sliced(nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv, self.deep = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4)
+        self.conv, self.wide = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, (3, 5))
         self.lstm = nn.LSTM(4, 4)
 
     def forward(self, x):
-        return self.lstm(self.conv(x)[:, :, 1:]) + self.deep(self.conv(x))
+        return self.lstm(self.conv(x)[:, :, 1:]) + self.wide(self.conv(x))
 
 
 def test_what_cannot_be_converted_is_named():
@@ -243,7 +272,7 @@ def test_what_cannot_be_converted_is_named():
         gk.convert(OnlyInTraining(nn.Conv2d(3, 4, 3)), "p4")
     with pytest.raises(ValueError) as error:
         gk.convert(Sliced(), "p4")
-    for words in ("'getitem' (operation): slices of values", "'deep' (Conv2d): groups=4: expected 1"):
+    for words in ("'getitem' (operation): slices of values", "'wide' (Conv2d): kernel_size=(3, 5): expected"):
         assert words in str(error.value)
     for layers, words in (
         ([nn.Conv2d(3, 4, (3, 5))], "'0' (Conv2d): kernel_size=(3, 5): expected the same in both directions"),

@@ -306,7 +306,9 @@ def test_groups_without_a_fast_algorithm_use_the_filter_stack(group):
 
 def test_images_and_maps_have_their_own_algorithms():
     x, w = torch.randn(1, 2, 4, 5, 5), torch.randn(3, 2, 4, 3, 3)
-    with pytest.raises(RuntimeError, match="'direct' exists for lifting convolutions, not for maps on the group"):
+    with pytest.raises(
+        RuntimeError, match="'direct' exists for lifting and depthwise convolutions, not for dense group ones"
+    ):
         gk.group_conv2d(x, w, algorithm="direct", backend="cpu")
     with pytest.raises(RuntimeError, match="'fourier' needs a map on the group; a lifting convolution reads an image"):
         gk.lift_conv2d(x[:, :, 0], w[:, :, 0], algorithm="fourier", backend="cpu")

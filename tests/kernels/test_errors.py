@@ -21,9 +21,9 @@ def case(function, *arguments, message, error=ValueError, **options):
     "function, arguments, options, error, message",
     [
         case(gk.lift_conv2d, MAPS, LIFT, message=r"x: expected \[B, Cin, H, W\], got 5 dimensions, \(2, 3, 4, 8, 8\)"),
-        case(gk.lift_conv2d, IMAGE, WEIGHT, message=r"weight: expected \[Cout, Cin, k, k\], got 5 dimensions"),
+        case(gk.lift_conv2d, IMAGE, WEIGHT, message=r"weight: expected \[Cout, Cin / groups, k, k\], got 5 dimensions"),
         case(gk.group_conv2d, IMAGE, WEIGHT, message=r"x: expected \[B, Cin, 4, H, W\], got 4 dimensions"),
-        case(gk.group_conv2d, MAPS, LIFT, message=r"weight: expected \[Cout, Cin, 4, k, k\], got 4 dimensions"),
+        case(gk.group_conv2d, MAPS, LIFT, message=r"weight: expected \[Cout, Cin / groups, 4, k, k\], got 4 dimensions"),
         case(gk.group_conv2d, MAPS, WEIGHT, None, "p4m", message="x: expected 8 slots in dimension 2 for group 'p4m', got 4"),
         case(gk.group_conv2d, MAPS, WEIGHT[:, :, :2], message="weight: expected 4 slots in dimension 2 for group 'p4', got 2"),
         case(gk.group_conv2d, MAPS[:, :2], WEIGHT, message=r"x: expected 3 channels as the weight has, got 2 in \(2, 2, 4"),
@@ -84,8 +84,9 @@ def test_a_gradient_of_another_shape_than_the_output_is_refused():
 @pytest.mark.parametrize(
     "options, error, message",
     [
-        ({"kernel_size": (3, 3)}, ValueError, "kernel_size: expected a positive int"),
-        ({"out_channels": 0}, ValueError, "out_channels: expected a positive int, got 0"),
+        ({"kernel_size": (3, 2)}, ValueError, "kernel_size: expected a square filter, got 3 x 2"),
+        ({"kernel_size": 3.0}, TypeError, "kernel_size: expected an int or a pair of ints, got 3.0"),
+        ({"out_channels": 0}, ValueError, "out_channels: expected at least 1, got 0"),
         ({"padding_mode": "mirror"}, ValueError, "padding_mode: expected one of 'zeros', .* got 'mirror'"),
         ({"group": "p3"}, ValueError, "group must be"),
         ({"backend": "gpu"}, ValueError, "backend: expected one of"),

@@ -86,3 +86,69 @@ def test_onnx(tmp_path, build):
     names = [i.name for i in session.get_inputs()]
     (y,) = session.run(None, dict(zip(names, (t.numpy() for t in inputs), strict=True)))
     torch.testing.assert_close(torch.from_numpy(y), net(*inputs).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_used_twice_is_one_layer():
+    torch.manual_seed(0)
+    conv, norm = gk.nn.GroupConv2d(2, 2, 3, padding=1), gk.nn.GroupBatchNorm2d(2)
+    net = nn.Sequential(gk.nn.LiftingConv2d(1, 2, 3), *[conv, norm] * 3)
+    net.other_name = conv
+    x = torch.randn(2, 1, 8, 8)
+    plain = gk.to_plain(net)
+    torch.testing.assert_close(plain(x), net.eval()(x), rtol=1e-5, atol=1e-5)
+    assert plain[1] is plain[3] is plain[5] is plain.other_name is plain[7]
+    assert not any(type(m).__module__.startswith("gcnn_kernels") for m in plain.modules())
+
+
+class Doubled(gk.nn.GroupConv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def _with(register, hook):
+    layer = gk.nn.GroupConv2d(2, 2, 3)
+    getattr(layer, register)(hook)
+    return layer
+
+
+def _own_forward():
+    layer = gk.nn.GroupMaxPool()
+    layer.forward = lambda x: x.amin(2)
+    return layer
+
+
+def _conditional():
+    layer = gk.nn.ConditionalGroupBatchNorm2d(2, 3)
+    nn.utils.spectral_norm(layer.scale)
+    return layer
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Doubled(2, 2, 3), "its forward is not that of GroupConv2d"),
+        (_own_forward, "its forward is not that of GroupMaxPool"),
+        (lambda: _with("register_forward_hook", lambda m, x, y: 2 * y), "its hooks would be lost"),
+        (lambda: _with("register_forward_pre_hook", lambda m, x: (2 * x[0],)), "its hooks would be lost"),
+        (lambda: nn.utils.weight_norm(gk.nn.GroupConv2d(2, 2, 3)), "its hooks would be lost"),
+        (lambda: nn.utils.spectral_norm(gk.nn.LiftingConv2d(2, 2, 3)), "its hooks would be lost"),
+        (_conditional, "its hooks on scale would be lost"),
+    ],
+)
+def test_what_would_come_out_otherwise_is_refused_by_name(build, message):
+    net = nn.ModuleDict({"first": gk.nn.GroupConv2d(2, 2, 3), "second": nn.ModuleList([build()])})
+    with pytest.raises(TypeError, match=rf"cannot convert second\.0 \(.*\): {message}"):
+        gk.to_plain(net)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_subclass_with_a_constructor_of_its_own_is_converted():
+    class Three(gk.nn.GroupConv2d):
+        def __init__(self):
+            super().__init__(2, 2, 3)
+
+    net = nn.Sequential(Three(), nn.utils.weight_norm(nn.Conv3d(2, 2, 1)))  # a hook on a module of torch stays
+    x = torch.randn(1, 2, 4, 5, 5)
+    net(x).sum().backward()
+    torch.testing.assert_close(gk.to_plain(net)(x), net.eval()(x))

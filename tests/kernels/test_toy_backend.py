@@ -62,6 +62,8 @@ class Conv:
     algorithms = {"direct": Columns()}  # noqa: RUF012
 
     def unsupported(self, problem, algorithm):
+        if problem.groups > 1:
+            return f"it has no grouped convolutions, groups is {problem.groups}"
         return None if algorithm in ("auto", "direct") else f"it has the algorithm 'direct' only, not {algorithm!r}"
 
     def choose_algorithm(self, problem):

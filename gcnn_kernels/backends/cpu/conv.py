@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..base import Filters
 from ..expansion import Expansion
-from . import kernels
+from . import cost, depthwise, kernels, parts
 from .correlations import has_algorithm
 
 
@@ -12,11 +12,16 @@ class CpuConv:
     """The group convolution and its two gradients.
 
     Algorithms: "fourier" for group convolutions of p4 and p4m (csrc/cpu/gather.h, spread.h), "direct" for lifting
-    convolutions (the same kernels, without a transform, or csrc/cpu/lift.h), "expand" for all.
+    convolutions (the same kernels, without a transform, or csrc/cpu/lift.h) and for depthwise ones
+    (csrc/cpu/depthwise.cpp), "expand" for all.
     """
 
     def __init__(self, filters: Filters):
-        self.algorithms = {"direct": kernels, "fourier": kernels, "expand": Expansion(filters)}
+        self.algorithms = {
+            "direct": _ByGroups(kernels, depthwise),
+            "fourier": _ByGroups(kernels, parts),
+            "expand": Expansion(filters),
+        }
 
     def unsupported(self, problem, algorithm):
         lifting = problem.in_slots == 1
@@ -30,10 +35,35 @@ class CpuConv:
         if algorithm == "direct":
             if problem.group.order == 1:
                 return "the algorithm 'direct' exists for groups of order 2, 4 and 8, not p1"
-            if not lifting:
-                return "the algorithm 'direct' exists for lifting convolutions, not for maps on the group"
+            if problem.groups > 1 and not depthwise.serves(problem):
+                return (
+                    f"the algorithm 'direct' exists for groups=1 and for depthwise convolutions, not {problem.groups}"
+                )
+            if not lifting and problem.groups == 1:
+                return "the algorithm 'direct' exists for lifting and depthwise convolutions, not for dense group ones"
         return None
 
     def choose_algorithm(self, problem):
+        if problem.groups > 1:
+            if self.unsupported(problem, "direct") is None:
+                return "direct" if cost.depthwise_pays(problem) else "expand"
+            fast = self.unsupported(problem, "fourier") is None and cost.parts_pay(problem)
+            return "fourier" if fast else "expand"
         fast = "direct" if problem.in_slots == 1 else "fourier"
         return "expand" if self.unsupported(problem, fast) else fast
+
+
+class _ByGroups:
+    """One algorithm, by different modules for ``groups`` = 1 and more."""
+
+    def __init__(self, one, more):
+        self.one, self.more = one, more
+
+    def conv(self, problem, x, weight, bias=None):
+        return (self.one if problem.groups == 1 else self.more).conv(problem, x, weight, bias)
+
+    def conv_input_grad(self, problem, grad, weight):
+        return (self.one if problem.groups == 1 else self.more).conv_input_grad(problem, grad, weight)
+
+    def conv_weight_grad(self, problem, grad, x):
+        return (self.one if problem.groups == 1 else self.more).conv_weight_grad(problem, grad, x)

@@ -26,7 +26,24 @@ _LANES = 16
 _TRANSFORM = {4: 16, 8: 45}
 _RANK = {4: 5, 8: 11}
 _SUM, _STORE, _PLACES, _COPY = 1.5, 3, 12, 4
+_NARROWEST_PART = {4: 16, 8: 8}  # channels of a part, by order; narrower ones do not outweigh splitting and joining
+_LEAST_FILLED = 0.8  # of vectors of 8 channels, for a depthwise convolution of order 8 to be worth padding
 _WIDEST_SPREAD = 32  # channels; with more, the sums of a few rows do not stay in cache before they are spread
+
+
+def parts_pay(problem) -> bool:
+    """Whether a grouped convolution is faster part by part than with the filter stack and grouped ``conv2d``."""
+    least = _NARROWEST_PART[problem.group.order] * (4 if problem.kernel == 1 else 1)
+    return min(problem.in_channels, problem.out_channels) >= least * problem.groups
+
+
+def depthwise_pays(problem) -> bool:
+    """Whether a depthwise convolution is faster with its own kernel than with the filter stack.
+
+    Of order 8 the stack fills vectors of 8 with slots, whatever the number of channels.
+    """
+    channels = problem.in_channels
+    return problem.group.order < 8 or channels >= _LEAST_FILLED * 8 * math.ceil(channels / 8)
 
 
 @lru_cache(maxsize=1024)
@@ -37,7 +54,7 @@ def conv_form(problem, backward: bool) -> tuple[str, bool]:
     cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, backward)
     order, taps = problem.group.order, problem.kernel**2
     rank, transform = _RANK[order], _TRANSFORM[order]
-    if cout > _WIDEST_SPREAD:
+    if cout > _WIDEST_SPREAD and not (backward and problem.stride != (1, 1)):  # a strided map would be gathered in vain
         return "gather", False
     gather = out_pixels * (
         rank * taps * cin * _vectors(cout) + _gathered(order, taps, cin, transform) + transform * _pieces(cout)

@@ -26,12 +26,12 @@ def conv(problem, x, weight, bias=None):
     if form == "taps":
         taps = tap_transform(problem.group, problem.kernel, dtype)
         torch.ops.gcnn_cpu.lift(
-            _fast(x, dtype), weight, bias,
+            channels_last(x, dtype), weight, bias,
             tables.shifts, taps.basis, taps.starts, taps.inputs, taps.taps, taps.matrix, *tables.mul, y,
         )  # fmt: skip
     else:
         torch.ops.gcnn_cpu.conv(
-            _fast(x, dtype), weight, bias, backward, spread, form == "stack",
+            channels_last(x, dtype), weight, bias, backward, spread, form == "stack",
             tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, y,
         )  # fmt: skip
     return to_map_format(y.to(x.dtype), like=x)
@@ -47,7 +47,7 @@ def conv_weight_grad(problem, grad, x):
     # Of the two maps, one is gathered: in the backward correlation that is the output gradient.
     form, backward = cost.weight_grad_form(problem)
     tables = _tables(problem, dtype, form, backward)
-    grad, x = _fast(grad, dtype), _fast(x, dtype)
+    grad, x = channels_last(grad, dtype), channels_last(x, dtype)
     weight_grad = torch.empty(problem.weight_shape, dtype=dtype, device=x.device)
     torch.ops.gcnn_cpu.conv_weight_grad(
         *((x, grad) if backward else (grad, x)), backward, form == "stack",
@@ -62,6 +62,6 @@ def _tables(problem, dtype, form, backward):
     )
 
 
-def _fast(x, dtype):
+def channels_last(x, dtype):
     """x in the kernels' dtype and memory format."""
     return x.to(dtype).contiguous(memory_format=torch.channels_last_3d)

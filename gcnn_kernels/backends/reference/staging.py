@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from ..._constants import constant
 from ..base import accumulator
 
 
@@ -85,18 +86,18 @@ def _read_positions(position, tap, windows, axis, size):
 @lru_cache(maxsize=64)
 def _moved_taps(group, kernel):
     """``[order, 2, taps]``: row and column of the tap to which each element moves each tap; the first moves none."""
-    return torch.from_numpy(np.stack(np.divmod(group.tap_action(kernel), kernel), 1))
+    return constant(np.stack(np.divmod(group.tap_action(kernel), kernel), 1), torch.device("cpu"))
 
 
 @lru_cache(maxsize=64)
 def _transform(group, dtype, device):
     """F, ``[order, order]``: its entries are those of the irreps' matrices, 0 and +-1."""
-    return torch.from_numpy(np.rint(group.fourier / _norms(group)[:, None])).to(device, dtype)
+    return constant(np.rint(group.fourier / _norms(group)[:, None]), device, dtype)
 
 
 @lru_cache(maxsize=64)
 def _inverse_transform(group, dtype, device):
-    return torch.from_numpy((group.fourier * _norms(group)[:, None]).T.copy()).to(device, dtype)
+    return constant((group.fourier * _norms(group)[:, None]).T, device, dtype)
 
 
 def _norms(group):

@@ -18,4 +18,6 @@ def unsupported(problem, algorithm):
     counted = max(max(b * height * width, c * s * height * width) for b, c, s, height, width in shapes)
     if counted >= 2**31:
         return f"it counts the pixels of a batch and the numbers of a sample in int32, here are {counted}"
+    if problem.groups > 1 and algorithm == "direct":
+        return "the algorithm 'direct' is for groups=1"
     return unsupported_group(problem, algorithm) if algorithm in ("fourier", "staged") else None

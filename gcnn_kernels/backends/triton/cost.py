@@ -93,7 +93,7 @@ def choose_algorithm(problem) -> str:
 
 @lru_cache(maxsize=4096)
 def _choose_algorithm(problem, kind, served):
-    measured = _measured(problem, kind) or {}
+    measured = (_measured(problem, kind) or {}) if problem.groups == 1 else {}
     times = {a: t for a, t in measured.items() if a in served} or {a: expected_time(problem, a, kind) for a in served}
     return min(times, key=times.get)
 
@@ -104,6 +104,8 @@ def candidates(problem) -> list[str]:
     "staged" is none of them in float32 where torch is set to compute convolutions and matrix products differently:
     its products are the library's, which follow the latter setting.
     """
+    if problem.groups > 1:
+        return ["expand"]
     served = [a for a in ALGORITHMS if a not in ("fourier", "staged") or unsupported_group(problem, a) is None]
     if "staged" in served and problem.dtype == torch.float32:
         matmul = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"

@@ -381,6 +381,9 @@ def test_one_picture_is_cut_into_overlapping_patches(tmp_path):
         corners = slides.grid(image, 64, 32)
     assert len(train) + len(validation) == len(corners) > 40 and train.class_names == ("mine",)
     assert gan.data.load("anhir", out).fingerprint == train.fingerprint
+    again = tmp_path / "again"
+    run("prepare", "--dataset", "anhir", "--data", root, "--out", again, "--patch-size", 64, "--stride", 32)
+    assert gan.data.load("anhir", again).fingerprint == train.fingerprint
     with pytest.raises(DataError, match=r"expected one prepared set of anhir \(train, 128x128\), found 0 in anhir-64-"):
         gan.data.load("anhir", out, resolution=128)
 

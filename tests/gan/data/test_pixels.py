@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan.data.pixels import to_rgb
+from gan.data import pixels
+from gan.data.pixels import opened, to_rgb
 
 
 def png(width: int, depth: int, colour: int, row: bytes, transparent: bytes) -> bytes:
@@ -20,8 +21,8 @@ def png(width: int, depth: int, colour: int, row: bytes, transparent: bytes) -> 
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0))
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" + row))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", transparent) + pixels + chunk(b"IEND", b"")
+    data = chunk(b"IDAT", zlib.compress(b"\0" + row))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", transparent) + data + chunk(b"IEND", b"")
 
 
 def read(file: bytes):
@@ -88,3 +89,44 @@ def test_further_pages_are_mentioned(kind):
     pages[0].save(file, kind, save_all=True, append_images=pages[1:])
     pixels, remarks = read(file.getvalue())
     assert abs(pixels[0][0] - 9) < 3 and "the first of several in their file" in remarks
+
+
+def test_an_image_that_looks_like_a_decompression_bomb_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "large.png")
+    with opened(tmp_path / "large.png") as image:
+        assert to_rgb(image)[0].getpixel((39, 39)) == (255, 0, 0)
+    assert Image.MAX_IMAGE_PIXELS == 100
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 1000)
+    with pytest.raises(ValueError, match="40 x 40 pixels are too many, 1,000 the most"), opened(tmp_path / "large.png"):
+        pass
+
+
+def test_large_images_are_opened_one_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for i in range(4):
+        Image.new("RGB", (40, 40), "red").save(tmp_path / f"{i}.png")
+    together, most = 0, 0
+
+    def make(image):
+        return np.asarray(image), []
+
+    class Watched:
+        def __init__(self, lock):
+            self.lock = lock
+
+        def __enter__(self):
+            nonlocal together, most
+            self.lock.acquire()
+            together += 1
+            most = max(most, together)
+
+        def __exit__(self, *error):
+            nonlocal together
+            together -= 1
+            self.lock.release()
+
+    monkeypatch.setattr(pixels, "_LARGE", Watched(pixels._LARGE))
+    rows = list(pixels.decode([(tmp_path / f"{i}.png", 0) for i in range(4)], make))
+    assert [row.pixels.shape for row in rows] == [(40, 40, 3)] * 4
+    assert most == 1
