@@ -123,13 +123,26 @@ def test_group_layers_go_to_fourier_wide_ones_staged_and_lifting_layers_to_neith
         assert cost.choose_algorithm(problem(channels=(channels, channels), lifting=True)) in ("direct", "expand")
 
 
-def test_staged_in_float32_only_where_products_are_computed_as_convolutions_are(cost, monkeypatch):
+@pytest.fixture
+def float32_settings():
+    """Those of convolutions and of matrix products; set back afterwards."""
+    settings = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [setting.fp32_precision for setting in settings]
+    yield settings
+    for setting, precision in zip(settings, before, strict=True):
+        setting.fp32_precision = precision
+
+
+@pytest.mark.parametrize(
+    ("conv", "matmul", "served"),
+    [("tf32", "tf32", True), ("ieee", "ieee", True), ("tf32", "ieee", False), ("ieee", "tf32", False)],
+)
+def test_staged_in_float32_only_where_products_are_computed_as_convolutions_are(
+    cost, float32_settings, conv, matmul, served
+):
     layer = problem(channels=(512, 512), dtype=torch.float32)
-    for conv, matmul, served in (("tf32", "tf32", True), ("ieee", "ieee", True), ("tf32", "ieee", False),
-                                 ("ieee", "tf32", False)):  # fmt: skip
-        monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", conv)
-        monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", matmul)
-        assert ("staged" in cost.candidates(layer)) == served
+    float32_settings[0].fp32_precision, float32_settings[1].fp32_precision = conv, matmul
+    assert ("staged" in cost.candidates(layer)) == served
 
 
 def test_products_of_the_staged_algorithm(cost):

@@ -49,8 +49,8 @@ def gather_kernel(
     f = ()
     for e in tl.static_range(ORDER):
         if FILTERS and ADJOINT:  # W(e^-1), at the tap itself
-            inverse: tl.constexpr = e if e >= 4 else (4 - e) % 4
-            place = inverse * stride_xs * ALIGN + tap // K * stride_xh * ALIGN + tap % K * stride_xw * ALIGN
+            slot = e if e >= 4 else (4 - e) % 4
+            place = slot * stride_xs * ALIGN + tap // K * stride_xh * ALIGN + tap % K * stride_xw * ALIGN
             value = tl.load(x + (at + place), mask=inside, other=0.0)
         else:
             value = read_moved(
