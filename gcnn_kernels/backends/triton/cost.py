@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -231,9 +231,7 @@ def _choose_tile(problem, algorithm, kind):
     tiles = table(generation(problem.device))["fourier"][operator][str(problem.group.order)][kind]
     columns = problem.out_channels if problem.op == "conv" else problem.in_channels
     # The first tile that the channels fill; the last one is the narrowest.
-    tile = next((Tile(*t) for t in tiles if columns > t[1] // 2), Tile(*tiles[-1]))
-    crowded = _crowded(problem, kind, problem.in_channels, problem.out_channels)
-    return _thinner(tile) if crowded else tile
+    return next((Tile(*t) for t in tiles if columns > t[1] // 2), Tile(*tiles[-1]))
 
 
 def _crowded(problem, kind: str, *channels: int) -> bool:
@@ -247,18 +245,11 @@ def _crowded(problem, kind: str, *channels: int) -> bool:
     return kind in ("16", "tf32") and (unaligned or wide)
 
 
-def _thinner(tile: Tile) -> Tile:
-    """A tile with half as many numbers per thread, or fewer."""
-    if tile.warps == 8 and tile.columns >= 32:
-        return replace(tile, columns=tile.columns // 2, depth=16)
-    return replace(tile, warps=2 * tile.warps)
-
-
 def _direct_tile(problem, kind) -> Tile:
     """The largest tile of the table's limits, its columns cut to the channels without much padding."""
     limits = table(generation(problem.device))["direct"][kind]
     if problem.op == "conv_weight_grad":
-        thinner = 2 if _crowded(problem, kind) else 1  # as in _thinner
+        thinner = 2 if _crowded(problem, kind) else 1
         entries = problem.in_slots * problem.kernel**2
         rows = piece(problem.out_channels, 16, limits["rows"])
         columns = piece(problem.in_channels, 1, limits["columns"])

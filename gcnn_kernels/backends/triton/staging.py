@@ -1,8 +1,7 @@
 """The two kernels of the "staged" algorithm: maps to Fourier coefficients in memory, and back (``backends.staged``).
 
 Both move vectors of 16 bytes on the side of the coefficients, whose rows are padded for that, and on the side of the
-maps as many bytes as the maps' channels allow. Triton knows of a stride's divisibility by 16 only; where a smaller
-power of two divides it, the kernels get the quotient and multiply by the constant.
+maps as many bytes as the maps' channels allow (``launch.alignment``).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import triton.language as tl
 from ..base import accumulator
 from .cost import piece
 from .index import moved_tap, pixel
-from .launch import DTYPES, launch, wide
+from .launch import DTYPES, aligned_strides, alignment, launch, wide
 from .transforms import adjoint_transform, read_moved, scaled, transform
 
 _NUMBERS = 1024  # of one slot per program; a thread of the four warps holds eight of each slot
@@ -147,14 +146,14 @@ def scatter_kernel(
 
 def gather(x, windows, first, out):
     batch, channels, _, height, width = x.shape
-    vector, align = 16 // out.single.element_size(), _alignment(x)
+    vector, align = 16 // out.single.element_size(), alignment(x)
     padded = out.columns // windows.kernel**2
     block_c = piece(padded, vector, _CHANNELS)
     block_m = _NUMBERS // block_c
     tiles = triton.cdiv(out.rows, block_m) * triton.cdiv(padded, block_c) * windows.kernel**2
     launch(
         gather_kernel, (tiles,),
-        x, out.single, out.double, *_aligned_strides(x, align),
+        x, out.single, out.double, *aligned_strides(x, align),
         first, batch * math.prod(windows.size), out.rows, *windows.size, height, width,
         channels // align, padded // vector,
         *windows.stride, *windows.padding, *windows.dilation,
@@ -168,7 +167,7 @@ def scatter(coefficients, kernel, bias, y, first):
     batch, channels, _, height, width = y.shape
     size = height - kernel + 1, width - kernel + 1
     # The coefficients of a map are padded for its dtype, which may be narrower than theirs.
-    vector, align = 16 // y.element_size(), _alignment(y)
+    vector, align = 16 // y.element_size(), alignment(y)
     padded = coefficients.columns // kernel**2
     block_c = piece(padded, vector, _CHANNELS)
     block_m = _NUMBERS // block_c
@@ -176,20 +175,9 @@ def scatter(coefficients, kernel, bias, y, first):
     single, double = coefficients.single, coefficients.double
     launch(
         scatter_kernel, (tiles,),
-        single, double, single if bias is None else bias, y, *_aligned_strides(y, align),
+        single, double, single if bias is None else bias, y, *aligned_strides(y, align),
         first, batch * math.prod(size), coefficients.rows, *size, channels // align, padded // vector,
         K=kernel, ORDER=coefficients.group.order, PARTS=double.shape[0], BIAS=bias is not None,
         ALIGN=align, VECTOR=vector, WIDE=wide(single, double, y), SUM=DTYPES[single.dtype],
         BLOCK_M=block_m, BLOCK_C=block_c, num_warps=4,
     )  # fmt: skip
-
-
-def _alignment(x):
-    """How many numbers of a map can be moved at once: a power of two that divides all its strides and its channels."""
-    if x.stride(1) != 1:
-        return 1
-    return math.gcd(16 // x.element_size(), x.shape[1], *x.stride()[:1], *x.stride()[2:])
-
-
-def _aligned_strides(x, align):
-    return [stride if axis == 1 else stride // align for axis, stride in enumerate(x.stride())]
