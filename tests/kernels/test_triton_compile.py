@@ -126,12 +126,21 @@ def test_other_layers(arithmetic, architecture):
     check(convolutions(chosen), architecture)
 
 
+@pytest.mark.parametrize("arithmetic", ["bf16", slow("ieee"), slow("fp64")], indirect=True)
+def test_staged_kernels(arithmetic, architecture):
+    """Even and odd channels; maps and filters."""
+    dtype, groups = ARITHMETIC[arithmetic][0], ("p4", "p4m") if arithmetic == "bf16" else ("p4m",)
+    chosen = [(problem(op, group, 181, 90, dtype), "staged") for op in OPERATORS for group in groups]
+    check(convolutions(chosen), architecture)
+
+
 @pytest.mark.parametrize("arithmetic", ["bf16"], indirect=True)
 def test_offsets_in_int64(arithmetic, architecture):
     """Maps of more than 2^31 numbers."""
     wide = [(problem(op, "p4m", 64, 64, torch.bfloat16, batch=33, size=360), algorithm)
-            for algorithm in ("direct", "fourier") for op in ("conv", "conv_weight_grad")]  # fmt: skip
+            for algorithm in ("direct", "fourier", "staged") for op in ("conv", "conv_weight_grad")]  # fmt: skip
     programs = convolutions(wide)
+    programs = [program for program in programs if not program.of_filters]
     assert all(program.source.constants[program.source.fn.arg_names.index("WIDE"),] for program in programs)
     check(programs, architecture)
 
@@ -155,12 +164,13 @@ def test_weights_are_loaded_in_whole_vectors(algorithm, channels, arithmetic, ar
 
 
 def convolutions(layers_and_algorithms):
-    """The programs of the products; those before and after them are in ``run_others``."""
+    """The programs of the products and of the staged algorithm's kernels; other ones are in ``run_others``."""
     programs = []
     for layer, algorithm in layers_and_algorithms:
         name = f"{algorithm} {layer.op} {layer.group.name} {layer.in_channels}->{layer.out_channels} {layer.dtype}"
         programs += recorded(name, run_conv, layer, algorithm)
-    return [program for program in programs if program.name.startswith(("conv_kernel", "weight_grad_kernel"))]
+    kernels = "conv_kernel", "weight_grad_kernel", "gather_kernel", "scatter_kernel"
+    return [program for program in programs if program.name.startswith(kernels)]
 
 
 def test_norm_pool_and_filters(architecture):

@@ -167,10 +167,19 @@ def expected_time(problem, algorithm: str, kind: str) -> float:
         traffic *= 3
     else:
         flops *= _padding(problem, choose_tile(problem, algorithm))
-    rate = ceilings["tflops"][kind] * 1e12 * ceilings["share"][algorithm][kind]
+    share = ceilings["share"][algorithm]
+    if algorithm == "fourier":
+        share = share[_operator(problem)][str(order)]
+    rate = ceilings["tflops"][kind] * 1e12 * share[kind]
     bandwidth = ceilings["gigabytes_per_second"] * 1e9 * ceilings["share"]["memory"]
     launches = {"direct": 2, "fourier": 2, "expand": 5}[algorithm]
     seconds = max(flops / rate, traffic * problem.dtype.itemsize / bandwidth)
+    if algorithm == "fourier":  # maps that are read are copied first where their channels are no whole vectors
+        read = {"conv": [(in_numbers, problem.in_channels)], "conv_input_grad": [(out_numbers, problem.out_channels)]}
+        for numbers, channels in read.get(problem.op) or [*read["conv"], *read["conv_input_grad"]]:
+            if channels != padded(channels, problem.dtype):
+                seconds += 2 * numbers * problem.dtype.itemsize / bandwidth
+                launches += 2
     return seconds + launches * ceilings["launch_microseconds"] * 1e-6
 
 
@@ -227,11 +236,15 @@ def choose_tile(problem, algorithm: str) -> Tile:
 def _choose_tile(problem, algorithm, kind):
     if algorithm == "direct":
         return _direct_tile(problem, kind)
-    operator = "weight_grad" if problem.op == "conv_weight_grad" else "conv"
+    operator = _operator(problem)
     tiles = table(generation(problem.device))["fourier"][operator][str(problem.group.order)][kind]
     columns = problem.out_channels if problem.op == "conv" else problem.in_channels
     # The first tile that the channels fill; the last one is the narrowest.
     return next((Tile(*t) for t in tiles if columns > t[1] // 2), Tile(*tiles[-1]))
+
+
+def _operator(problem) -> str:
+    return "weight_grad" if problem.op == "conv_weight_grad" else "conv"
 
 
 def _crowded(problem, kind: str, *channels: int) -> bool:

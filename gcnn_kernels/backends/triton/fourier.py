@@ -14,10 +14,15 @@ channels instead of 16 or 64. The other two operators have the same form:
 
 from __future__ import annotations
 
+import math
+
+import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 
 from ..base import accumulator
+from ..staged import padded
 from .arithmetic import dot_precision
 from .cost import choose_tile
 from .index import first_read, moved_tap, pixel, read_position, tap_shift
@@ -333,17 +338,32 @@ def sum_splits_kernel(partial, weight_grad, pairs, splits, K: tl.constexpr, ORDE
 
 
 # --- launches --------------------------------------------------------------------------------------------------
+def _in_whole_vectors(x):
+    """x, or if it cannot be read 16 bytes at a time, a copy that can: in channels_last_3d, padded by channels of 0."""
+    if alignment(x) * x.element_size() == 16:
+        return x
+    batch, channels, *size = x.shape
+    shape = (batch, padded(channels, x.dtype), *size)
+    copy = empty("a copy with aligned channels", shape, x.dtype, x.device, torch.channels_last_3d)
+    copy[:, :channels] = x
+    copy[:, channels:] = 0
+    return copy
+
+
 def conv(problem, x, weight, bias=None):
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
     y = empty_map("the convolution's input gradient" if problem.adjoint else "the convolution's output",
                   problem.computed_shape, x)  # fmt: skip
     tile = choose_tile(problem, "fourier")
     batch, channels, order, height, width = y.shape
-    x_channels, k = x.shape[1], problem.kernel
     pixels = batch * height * width
     if pixels == 0:
         return y
-    weight = weight.contiguous()
+    x = _in_whole_vectors(x)
+    x_channels, k = x.shape[1], problem.kernel
+    more = x_channels - (problem.out_channels if problem.adjoint else problem.in_channels)
+    # Filters of 0 for the channels that x was padded by.
+    weight = F.pad(weight.contiguous(), (*[0] * (9 if problem.adjoint else 7), more))
     row_size = triton.cdiv(channels, VECTOR.value) * VECTOR.value
     align_x, align_y = alignment(x), alignment(y)
     coefficients = empty("the filters' coefficients", (k * k, order // 2 + 4, x_channels, row_size), x.dtype, x.device)
@@ -375,12 +395,14 @@ conv_input_grad = conv
 
 def conv_weight_grad(problem, grad, x):
     tile = choose_tile(problem, "fourier")
-    batch, channels, order, height, width = grad.shape
-    x_channels, taps = x.shape[1], problem.kernel**2
-    weight_grad = empty("the convolution's weight gradient", problem.weight_shape, x.dtype, x.device)
-    pixels = batch * height * width
+    pixels = problem.batch * math.prod(problem.out_size)
     if pixels == 0:
-        return weight_grad.zero_()
+        return torch.zeros(problem.weight_shape, dtype=x.dtype, device=x.device)
+    grad, x = _in_whole_vectors(grad), _in_whole_vectors(x)
+    _, channels, order, height, width = grad.shape
+    x_channels, taps = x.shape[1], problem.kernel**2
+    shape = (channels, x_channels, *problem.weight_shape[2:])
+    weight_grad = empty("the convolution's weight gradient", shape, x.dtype, x.device)
     pairs, sums = channels * x_channels, accumulator(x.dtype)
     tiles = triton.cdiv(channels, tile.rows) * triton.cdiv(x_channels, tile.columns) * taps
     splits, steps_per_split = split_sum(
@@ -410,4 +432,4 @@ def conv_weight_grad(problem, grad, x):
         ORDER=order,
         BLOCK=256,
     )
-    return weight_grad
+    return weight_grad[: problem.out_channels, : problem.in_channels].contiguous()
