@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map_only
 
+from gan.common.distributed import World
+from gan.common.noise import draw_noise
 from gan.networks import PRESETS, build_discriminator, build_generator
-from gan.noise import draw_noise
 from gan.objectives import build_loss, r1
 from gan.options import resolve
-from gan.training.distributed import World
 from gan.training.graphs import WARM_UP, GraphedUpdates
-from gan.training.players import Players
-from gan.training.updates import Batch, Updates
+from gan.training.state import TrainingState
+from gan.training.synthesis import SynthesisBatch, SynthesisUpdates
 
 from . import device, layers, naive
 from .cases import step_cases
@@ -36,17 +36,17 @@ class Gan:
         })  # fmt: skip
         preset = PRESETS[case.dataset]
         world = World(0, 1, device.current().torch_device)
-        players = Players(options, preset.classes, preset.channels, world)
+        state = TrainingState(options, preset.classes, preset.channels, world)
         self.d_updates = options.d_updates
-        self.updates = Updates(options, players, world)
+        self.updates = SynthesisUpdates(options, state, world)
         if graphs:
             self.updates = GraphedUpdates(self.updates)
-        size = players.generator.image_shape[1:]
+        size = state.generator.image_shape[1:]
         random = torch.Generator().manual_seed(0)
-        batch = Batch(
+        batch = SynthesisBatch(
             pixels=torch.randint(256, (case.batch, *size, preset.channels), generator=random).to(torch.uint8),
             labels=torch.randint(preset.classes, (case.batch,), generator=random),
-            noise=draw_noise(players.generator, case.batch, random),
+            noise=draw_noise(state.generator, case.batch, random),
             shares=torch.rand(case.batch, generator=random),
             moves=torch.zeros(2, case.batch, dtype=torch.long),
         )

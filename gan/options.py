@@ -1,14 +1,22 @@
-"""Every option of a training run: the defaults of each preset as data, resolved once from the command line."""
+"""Every option of a training run, resolved once from what the user gave, the preset and the loss."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from .data import DATASETS
 from .metrics.evaluation import METRICS, RANKING, check_enough
 from .networks import ALL_PRESETS, PAIR_PRESETS
+from .networks.hyperparameters import (
+    BCR_WEIGHTS,
+    BCR_WEIGHTS_ELSEWHERE,
+    BCR_WEIGHTS_FOOD101_EQUIVARIANT,
+    LOSS_OPTIONS,
+    PAIRED,
+    PRESET_OF_DATASET,
+    PRESET_OPTIONS,
+)
 from .objectives import LOSSES
 
 CHOICES = {
@@ -37,36 +45,36 @@ class Options:
     """The options of a run, resolved. The defaults are what most settings of Dey et al. (2021, appendix) share."""
 
     dataset: str = _fixed("digits", f"one of {', '.join(DATASETS)}")
-    preset: str = _fixed("digits", "networks and defaults; those of the data set if it has its own")
+    preset: str = _fixed("digits", "whose networks and default options to use (default: the data set's own)")
     data: str | None = _may_change(None, "the folder that the data set's own loader takes as its root")
     outdir: str = _may_change("", "the run's folder; by default runs/ and a name made of the options")
-    generator_group: str = _fixed("p4", "p1 is a plain CNN")
-    discriminator_group: str = _fixed("p4", "p1 is a plain CNN")
-    generator_symmetry: str = _fixed("incomplete", "incomplete: Dey et al.; full: Birrell et al.")
+    generator_group: str = _fixed("p4", "group of the generator; p1 is a plain CNN")
+    discriminator_group: str = _fixed("p4", "group of the discriminator; p1 is a plain CNN")
+    generator_symmetry: str = _fixed("incomplete", "incomplete: Dey et al.; full: Birrell et al., exactly")
     width: float = _fixed(1.0, "factor on the channels of every layer")
-    loss: str = _fixed("ragan", "what the players minimise")
-    alpha: float = _fixed(2.0, "of the loss alpha")
-    r1: float = _fixed(0.1, "gamma of the R1 penalty; 0 for none")
-    r1_every: int = _fixed(1, "discriminator updates per R1 penalty, which is then as many times larger")
-    gradient_penalty: float = _fixed(0.0, "weight of the penalty between real and generated images, of wgan and alpha")
-    l1: float = _fixed(0.0, "weight of the L1 distance of a translation to its photograph, of pix2pix")
-    augment: str = _fixed("none", "standard (move the real images), bcr, or rotations (auxiliary)")
-    bcr_real: float = _fixed(0.0, "weight of bcr's term of real images")
-    bcr_fake: float = _fixed(0.0, "weight of bcr's term of generated images")
+    loss: str = _fixed("ragan", "adversarial loss")
+    alpha: float = _fixed(2.0, "order of the alpha divergence (--loss alpha)")
+    r1: float = _fixed(0.1, "gamma of the R1 gradient penalty; 0 for none")
+    r1_every: int = _fixed(1, "lazy regularisation: discriminator updates per R1 penalty, which grows by this factor")
+    gradient_penalty: float = _fixed(0.0, "weight of the gradient penalty on interpolates (--loss wgan, alpha)")
+    l1: float = _fixed(0.0, "weight of the L1 distance of translation and photograph (--loss pix2pix)")
+    augment: str = _fixed("none", "standard: move real images; bcr: balanced consistency; rotations: auxiliary")
+    bcr_real: float = _fixed(0.0, "weight of consistency on real images (--augment bcr)")
+    bcr_fake: float = _fixed(0.0, "weight of consistency on generated images (--augment bcr)")
     iterations: int = _may_change(20_000, "generator updates")
     batch_size: int = _fixed(64, "images per update, over all processes")
-    accumulate: int = _fixed(1, "parts a batch is cut into; batch norm and relativistic means are those of a part")
+    accumulate: int = _fixed(1, "gradient accumulation: parts of a batch; batch statistics are those of a part")
     d_updates: int = _fixed(2, "discriminator updates per generator update, each on fresh real images")
     lr_g: float = _fixed(1e-4, "Adam's learning rate for the generator")
     lr_d: float = _fixed(4e-4, "Adam's learning rate for the discriminator")
-    beta1: float = _fixed(0.0, "of Adam")
-    beta2: float = _fixed(0.9, "of Adam")
+    beta1: float = _fixed(0.0, "Adam's beta1")
+    beta2: float = _fixed(0.9, "Adam's beta2")
     ema: float = _fixed(0.9999, "decay of the generator's average, which is what is evaluated and sampled")
     data_fraction: float = _fixed(1.0, "share of the training images, chosen by the seed, classes in proportion")
-    seed: int = _fixed(0, "of everything random")
-    device: str = _may_change("auto", "auto is cuda if there is one")
-    amp: str = _fixed("off", "mixed precision")
-    compile: bool = _may_change(False, "torch.compile what is not differentiated twice")
+    seed: int = _fixed(0, "seed of all random numbers")
+    device: str = _may_change("auto", "auto: cuda if there is one")
+    amp: str = _fixed("off", "autocast to this type")
+    compile: bool = _may_change(False, "torch.compile the networks where they are not differentiated twice")
     cuda_graphs: bool = _may_change(False, "replay updates as CUDA graphs; one GPU, without fp16 and --compile")
     eval_every: int = _may_change(1000, "iterations between evaluations; 0 for none")
     eval_samples: int = _fixed(0, "generated images per evaluation; 0: as many as there are real ones to compare with")
@@ -84,66 +92,6 @@ class Options:
         values = {f.name: (saved.get(f.name, f.default), getattr(self, f.name)) for f in fields(self)}
         kept = [f.name for f in fields(self) if not f.metadata["may_change"]]
         return {name: values[name] for name in kept if values[name][0] != values[name][1]}
-
-
-_HISTOLOGY = {"generator_group": "p4m", "discriminator_group": "p4m", "iterations": 60_000, "batch_size": 32}
-
-#: What differs from the defaults above. Dey et al. (2021), appendix; *64: Birrell et al. (2022); digits: ours.
-PRESET_OPTIONS = {
-    "digits": {
-        "iterations": 600, "lr_g": 4e-4, "lr_d": 8e-4, "ema": 0.99,
-        "eval_every": 150, "checkpoint_every": 150, "sample_every": 150, "log_every": 20,
-    },
-    "rotmnist": {},
-    "cifar10": {"loss": "hinge", "r1": 0.01, "lr_g": 2e-4, "lr_d": 2e-4, "d_updates": 4, "iterations": 100_000},
-    "food101": {"r1": 1.0, "iterations": 45_000},
-    "anhir": _HISTOLOGY,
-    "lysto": {**_HISTOLOGY, "batch_size": 16, "r1": 1.0, "lr_g": 5e-5, "lr_d": 2e-4},
-    "anhir64": _HISTOLOGY,
-    "lysto64": _HISTOLOGY,
-    # Isola et al. (2017): 200 epochs of 1,096 pairs, the translator's weights themselves and no average of them.
-    "maps": {
-        "eval_metrics": "kid",
-        "loss": "pix2pix", "r1": 0.0, "l1": 100.0, "iterations": 200 * 1096, "batch_size": 1, "d_updates": 1,
-        "lr_g": 2e-4, "lr_d": 2e-4, "beta1": 0.5, "beta2": 0.999, "ema": 0.0,
-        "eval_every": 10 * 1096, "checkpoint_every": 1096, "sample_every": 1096, "log_every": 100,
-    },
-}  # fmt: skip
-
-#: Losses whose discriminator has to be Lipschitz are penalised between real and generated images instead of by R1.
-LOSS_OPTIONS = {"wgan": {"r1": 0.0, "gradient_penalty": 10.0}, "alpha": {"r1": 0.0, "gradient_penalty": 10.0}}
-
-#: Weights of bcr on real and on generated images, of Zhao et al. (2020c) where Dey et al. have none of their own.
-BCR_WEIGHTS = {"anhir": (0.1, 0.05), "lysto": (0.1, 0.05), "cifar10": (0.1, 0.1)}
-BCR_WEIGHTS_ELSEWHERE = (10.0, 10.0)
-BCR_WEIGHTS_FOOD101_EQUIVARIANT = (0.5, 0.5)
-
-#: Data sets of pairs of images.
-PAIRED = ("maps",)
-
-#: Data sets with the networks of another one.
-PRESET_OF_DATASET = {"rotmnist60k": "rotmnist"}
-
-
-def parser() -> argparse.ArgumentParser:
-    """One argument per option, and --dry-run."""
-    result = argparse.ArgumentParser(
-        prog="python -m gan.train",
-        description="Train a GAN of the paper. Running the same command again resumes.",
-        epilog="Defaults depend on the preset and the loss; --dry-run prints them.",
-        argument_default=argparse.SUPPRESS,
-    )
-    kinds = {"int": int, "float": float, "str": str, "str | None": str}
-    for option in fields(Options):
-        flag = f"--{option.name.replace('_', '-')}"
-        text = option.metadata["help"].replace("%", "%%")
-        if option.type == "bool":
-            result.add_argument(flag, action="store_true", help=text)
-        else:
-            choices = tuple(DATASETS) if option.name == "dataset" else CHOICES.get(option.name)
-            result.add_argument(flag, type=kinds[option.type], choices=choices, help=text)
-    result.add_argument("--dry-run", action="store_true", default=False, help="print every option and stop")
-    return result
 
 
 def resolve(given: dict) -> Options:
@@ -175,8 +123,8 @@ def _bcr_weights(options: Options) -> tuple[float, float]:
 
 
 def _default_outdir(options: Options) -> Path:
-    players = f"{options.generator_group}-{options.discriminator_group}"
-    return Path("runs") / f"{options.dataset}-{players}-{options.loss}-seed{options.seed}"
+    groups = f"{options.generator_group}-{options.discriminator_group}"
+    return Path("runs") / f"{options.dataset}-{groups}-{options.loss}-seed{options.seed}"
 
 
 def _check(options: Options) -> None:

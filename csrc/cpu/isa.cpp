@@ -62,8 +62,16 @@ std::string isa_name() {
   return isa == gcnn::Isa::avx512 ? "avx512" : isa == gcnn::Isa::avx2 ? "avx2" : "portable";
 }
 
+int64_t vector_bytes() { return gcnn::kernels<float>().lanes * static_cast<int64_t>(sizeof(float)); }
+
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) { m.def("isa() -> str"); }
+STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
+  m.def("isa() -> str");
+  m.def("vector_bytes() -> int");
+}
 
-STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CompositeExplicitAutograd, m) { m.impl("isa", TORCH_BOX(&isa_name)); }
+STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CompositeExplicitAutograd, m) {
+  m.impl("isa", TORCH_BOX(&isa_name));
+  m.impl("vector_bytes", TORCH_BOX(&vector_bytes));
+}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..files import write_atomically
+from ..common.files import write_atomically
 from . import stability
 
 POSES = 8

@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..training.randomness import generator
+from ..common.randomness import random_generator
 
 
 def rotate(images: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
@@ -30,4 +30,4 @@ def rotate(images: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
 
 def random_rotations(images: torch.Tensor, seed: int, batch: int) -> torch.Tensor:
     """:func:`rotate` by angles uniform over the circle, which ``seed`` and ``batch`` decide on every device alike."""
-    return rotate(images, torch.rand(len(images), generator=generator(seed, "rotations", batch)) * (2 * math.pi))
+    return rotate(images, torch.rand(len(images), generator=random_generator(seed, "rotations", batch)) * (2 * math.pi))

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from ..caching import cache_folder
-from ..files import write_atomically
+from ..common.caching import cache_folder
+from ..common.files import write_atomically
 from .build import build_classifier, count_parameters
 from .inception import INCEPTION, InceptionClassifier
 from .normalised import NormalisedClassifier, pixel_moments
@@ -118,10 +118,10 @@ def describe(path: Path) -> Description:
 
 def load_classifier(path: Path) -> NormalisedClassifier | InceptionClassifier:
     """A stored classifier in evaluation mode, on the CPU."""
-    is_ = describe(path)
-    if is_.model == INCEPTION:
+    description = describe(path)
+    if description.model == INCEPTION:
         return InceptionClassifier.of(load_file(path)).eval().requires_grad_(False)
-    model = build_classifier(is_.model, is_.resolution, is_.channels, is_.classes)
+    model = build_classifier(description.model, description.resolution, description.channels, description.classes)
     model.load_state_dict(load_file(path))
     return model.eval().requires_grad_(False)
 

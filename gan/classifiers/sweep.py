@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import read_json, write_atomically, write_json
-from .store import Description, Trained, to_bytes
+from ..common.files import read_json, write_atomically, write_json
+from .store import Description, Trained, store, to_bytes, train_new
 
 
 class Kind(NamedTuple):
@@ -26,8 +26,8 @@ class Kind(NamedTuple):
         return self.model + (", augmented" if self.augment else "")
 
 
-def kind_of(is_: Description) -> Kind:
-    return Kind(is_.dataset, is_.model, is_.fraction, is_.augment, is_.epochs)
+def kind_of(description: Description) -> Kind:
+    return Kind(description.dataset, description.model, description.fraction, description.augment, description.epochs)
 
 
 def name_of(kind: Kind, seed: int) -> str:
@@ -66,6 +66,26 @@ def find(folder: Path, kind: Kind, seed: int, train) -> Description | None:
     return found
 
 
+def train(folder: Path | None, kind: Kind, seed: int, whole, validation, device, log) -> Description:
+    """The description of one classifier, trained now unless ``folder`` holds it; without a folder it goes to the cache.
+
+    Args:
+        whole: the ``ImageSet`` of which ``kind.fraction`` is trained on.
+        log: called with lines of progress.
+    """
+    train_set = whole.subset(kind.fraction, seed)
+    if folder and (found := find(folder, kind, seed, train_set)):
+        log(f"{name_of(kind, seed)} is there: {summary([found])}")
+        return found
+    trained = train_new(
+        kind.model, train_set, validation, epochs=kind.epochs, seed=seed, augment=kind.augment, fraction=kind.fraction,
+        device=device, log=log,
+    )  # fmt: skip
+    path = put(folder, trained) if folder else store(trained.model, trained.description, trained.history)
+    log(f"seed {seed}: {summary([trained.description])}, stored as {path}")
+    return trained.description
+
+
 def read(path: Path) -> Description:
     """The description in a JSON file of :func:`put`; ValueError if it is none."""
     try:
@@ -76,22 +96,22 @@ def read(path: Path) -> Description:
 
 def read_all(folder: Path) -> dict[Kind, list[Description]]:
     """The results in a folder by kind, in the order of their seeds; ValueError if there is none, or of several data."""
-    found = sorted((read(path) for path in folder.glob("*.json")), key=lambda is_: (kind_of(is_), is_.seed))
-    if len(sets := {is_.dataset for is_ in found}) != 1:
+    found = sorted((read(path) for path in folder.glob("*.json")), key=lambda each: (kind_of(each), each.seed))
+    if len(sets := {each.dataset for each in found}) != 1:
         raise ValueError(f"runs: expected results of gan.classify on one data set in {folder}, found {len(sets)} sets")
     return {kind: list(members) for kind, members in itertools.groupby(found, kind_of)}
 
 
 def table(results: dict[Kind, list[Description]], swings: dict[Kind, list[float]]) -> str:
     """Markdown, one line per kind: mean and deviation over the seeds. ``swings``: one per seed."""
-    two_classes = all(is_.f1 is not None for members in results.values() for is_ in members)
+    two_classes = all(each.f1 is not None for members in results.values() for each in members)
     heads = ["model", "parameters", "data", "epochs", "seeds", "error, %", *(["F1"] if two_classes else []), "swing"]
     lines = [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
     for kind, members in results.items():
         entries = [
             kind.label, f"{members[0].parameters:,}", f"{kind.fraction:.0%}", kind.epochs, len(members),
-            spread([100 * is_.error for is_ in members]),
-            *([spread([is_.f1 for is_ in members], 3)] if two_classes else []),
+            spread([100 * each.error for each in members]),
+            *([spread([each.f1 for each in members], 3)] if two_classes else []),
             spread(swings[kind], 3),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(map(str, entries))} |")
@@ -100,9 +120,9 @@ def table(results: dict[Kind, list[Description]], swings: dict[Kind, list[float]
 
 def summary(results: list[Description]) -> str:
     """Error, and F1 where there are two classes, over the seeds, for people to read."""
-    text = f"error {spread([100 * is_.error for is_ in results])} %"
-    if all(is_.f1 is not None for is_ in results):
-        text += f", F1 {spread([is_.f1 for is_ in results], 3)}"
+    text = f"error {spread([100 * each.error for each in results])} %"
+    if all(each.f1 is not None for each in results):
+        text += f", F1 {spread([each.f1 for each in results], 3)}"
     return text
 
 

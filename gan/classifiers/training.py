@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..data.imageset import stratified_order
-from ..training.randomness import DataOrder
+from ..data.order import DataOrder
 from .rotations import random_rotations
 
 #: Cohen & Welling (2016), RotMNIST

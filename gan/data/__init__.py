@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..common.errors import DataError
 from . import anhir, cifar10, digits, folder, food101, lysto, maps, mnist, pcam, store
-from .errors import DataError
 from .imageset import ImageSet, ResidentImages, to_tensor, to_uint8
-from .maps import PairSet
+from .pairs import PairSet
 
 __all__ = [
     "DATASETS",
@@ -69,7 +69,7 @@ DATASETS = {
     "food101": OnDisk(food101.source, food101.RESOLUTION),
     "anhir": OnDisk(anhir.source, None),
     "lysto": OnDisk(lysto.source, lysto.RESOLUTION, validation=False),
-    "maps": OnDisk(maps.source, maps.RESOLUTION, wrap=maps.PairSet.of),
+    "maps": OnDisk(maps.source, maps.RESOLUTION, wrap=PairSet.of),
     "pcam": OnDisk(pcam.source, pcam.RESOLUTION),
     "folder": OnDisk(folder.source, None, validation=False),
 }

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..common.errors import DataError
 from . import folder, slides
-from .errors import DataError
 from .imageset import stratified_order
 from .pixels import Row, is_image
 from .store import Source

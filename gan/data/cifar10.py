@@ -8,8 +8,8 @@ import numpy as np
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
+from ..common.errors import DataError
 from .download import obtain
-from .errors import DataError
 from .imageset import ImageSet, content_fingerprint
 
 RESOLUTION = 32

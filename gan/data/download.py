@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torchvision.datasets.utils import calculate_md5, download_url, extract_archive
 
-from .errors import DataError
-from .lock import locked
+from ..common.errors import DataError
+from ..common.locks import locked
 
 
 def obtain(folder: Path, archive: str, url: str, md5: str | None) -> Path:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from .errors import DataError
+from ..common.errors import DataError
 from .pixels import EXTENSIONS, decode, is_image, opened, square
 from .store import Source
 
@@ -82,11 +82,11 @@ def _split_folder(root: Path, split: str) -> tuple[Path, str]:
     training = [splits[name] for name in SPLITS["train"] if name in splits]
     if not training:
         if splits and set(splits.values()) >= set(names) - {"prepared"}:
-            raise DataError(f"{root}: found {', '.join(splits.values())}, but no folder train beside it")
+            raise DataError(f"{root}: found {', '.join(splits.values())}, but no folder train next to it")
         return root, "train"
     if others := [name for name in names if name.lower() not in known and name != "prepared"]:
         raise DataError(
-            f"{root}: {training[0]} is the folder of the training images, but {', '.join(others)} beside it "
+            f"{root}: {training[0]} is the folder of the training images, but {', '.join(others)} next to it "
             f"is none of {', '.join(sorted(known))}; move the classes into {training[0]}, or rename it if it is a class"
         )
     for name in SPLITS[split]:
@@ -99,7 +99,7 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
 
 
-#: What ``classes`` counts images in hidden folders by, beside the suffixes of files that are no images.
+#: What ``classes`` counts images in hidden folders by, besides the suffixes of files that are no images.
 _HIDDEN = "images in hidden folders"
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torchvision.datasets import Food101
 
-from ..files import read_json
+from ..common.errors import DataError
+from ..common.files import read_json
 from .download import obtain
-from .errors import DataError
 from .pixels import decode, square
 from .store import Source
 

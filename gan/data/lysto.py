@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .errors import DataError
+from ..common.errors import DataError
 from .hdf5 import open_hdf5, read_chunks
 from .pixels import Row
 from .store import Source

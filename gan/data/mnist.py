@@ -15,9 +15,9 @@ import numpy as np
 from torchvision.datasets import MNIST
 from torchvision.datasets.utils import calculate_md5
 
-from .errors import DataError
+from ..common.errors import DataError
+from ..common.locks import locked
 from .imageset import ImageSet, content_fingerprint
-from .lock import locked
 from .rotate import rotate
 
 RESOLUTION = 28

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets import PCAM
 
-from .errors import DataError
+from ..common.errors import DataError
+from ..common.locks import locked
 from .hdf5 import open_hdf5, read_chunks
-from .lock import locked
 from .pixels import Row
 from .store import Source
 

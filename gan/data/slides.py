@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import scipy.ndimage
 from PIL import Image
+from sklearn.cluster import KMeans
 
-from .errors import DataError
+from ..common.errors import DataError
 from .pixels import to_rgb
 
 REDUCTION = 8  # pixels of the slide per pixel of the foreground mask
 DILATION = 2  # mask pixels
 FOREGROUND = 0.1  # least share of a patch that is kept
-ITERATIONS = 100  # of k-means, which needs far fewer
 
 
 def open_slide(path: Path) -> Image.Image:
@@ -44,16 +44,10 @@ def foreground(slide: Image.Image) -> np.ndarray:
 def darker_cluster(colours: np.ndarray) -> np.ndarray:
     """bool ``[N]`` of colours ``[N, 3]``: k-means for two clusters, started at the darkest and the brightest colour."""
     brightness = colours.sum(axis=1)
-    dark, bright = colours[brightness.argmin()], colours[brightness.argmax()]
-    member = np.zeros(len(colours), bool)
-    for _ in range(ITERATIONS):
-        # nearer to dark than to bright: on its side of the plane halfway between them
-        nearer = (colours - (dark + bright) / 2) @ (dark - bright) > 0
-        if (nearer == member).all():
-            break
-        member = nearer
-        dark, bright = colours[member].mean(axis=0), colours[~member].mean(axis=0)
-    return member
+    ends = colours[[brightness.argmin(), brightness.argmax()]].astype(np.float64)
+    if (ends[0] == ends[1]).all():
+        return np.zeros(len(colours), bool)
+    return KMeans(2, init=ends, n_init=1, tol=0).fit_predict(colours.astype(np.float64)) == 0
 
 
 def grid(slide: Image.Image, size: int, stride: int) -> list[tuple[int, int]]:

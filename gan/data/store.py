@@ -2,7 +2,7 @@
 
 A prepared set is a folder ``NAME-RESOLUTION-SPLIT-KEY`` with ``images.npy`` (uint8 ``[N, H, W, C]``), ``labels.npy``
 (int64 ``[N]``) and ``set.json``. KEY is a digest of the source files' names, sizes and times and of the recipe, so that
-changed sources are prepared anew beside the old set. The folder is written under another name and renamed at the end:
+changed sources are prepared anew next to the old set. The folder is written under another name and renamed at the end:
 one that has its name is complete. A lock keeps a second process waiting instead of preparing the same thing twice.
 """
 
@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,14 +21,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..files import TEXT, read_json
-from .errors import DataError
+from ..common.errors import DataError
+from ..common.files import TEXT, read_json
+from ..common.locks import locked
 from .imageset import ImageSet, content_fingerprint
-from .lock import locked
 from .pixels import Row, Unreadable
 
 FORMAT = 1
-HEADER = 128
 LISTED = 20
 
 
@@ -135,7 +133,7 @@ def _write(source: Source, folder: Path, skip_unreadable: bool) -> None:
         source.rows(), total=source.count, desc=f"preparing {source.name} ({source.split})", unit="img", disable=None
     )
     with (folder / "images.npy").open("wb") as file:
-        file.write(_npy_header(0, source.shape))
+        _write_header(file, 0, source.shape)
         for row in progress:
             if isinstance(row, Unreadable):
                 unreadable.append(row)
@@ -148,7 +146,7 @@ def _write(source: Source, folder: Path, skip_unreadable: bool) -> None:
             labels.append(row.label)
             remarks.update(row.remarks)
         file.seek(0)
-        file.write(_npy_header(len(labels), source.shape))
+        _write_header(file, len(labels), source.shape)
         _sync(file)
     if unreadable and not skip_unreadable:
         raise DataError(
@@ -184,11 +182,10 @@ def _write(source: Source, folder: Path, skip_unreadable: bool) -> None:
         _sync(file)
 
 
-def _npy_header(count: int, shape: tuple[int, ...]) -> bytes:
-    """The header of a .npy file of ``count`` images, of the same length for every count."""
-    text = repr({"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
-    start = np.lib.format.magic(1, 0)
-    return start + struct.pack("<H", HEADER - len(start) - 2) + text.ljust(HEADER - len(start) - 3).encode() + b"\n"
+def _write_header(file, count: int, shape: tuple[int, ...]) -> None:
+    """The header of a .npy file of ``count`` images; numpy leaves room in it for the count to grow."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _sync(file) -> None:
@@ -210,11 +207,8 @@ def open_prepared(folder: Path) -> ImageSet:
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
         shape, classes = tuple(record["shape"]), record["classes"]
-        if (
-            images.shape != shape
-            or images.dtype != np.uint8
-            or (folder / "images.npy").stat().st_size != (HEADER + images.nbytes)
-        ):
+        size = (folder / "images.npy").stat().st_size
+        if images.shape != shape or images.dtype != np.uint8 or size != images.offset + images.nbytes:
             raise ValueError(f"images.npy holds {images.dtype} {images.shape}, set.json says uint8 {shape}")
         if np.bincount(labels, minlength=len(classes)).tolist() != record["class_counts"]:
             raise ValueError("labels.npy does not have the class counts of set.json")

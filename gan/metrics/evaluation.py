@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from ..common.distributed import World
+from ..common.randomness import random_generator
 from ..data import PairSet
-from ..training.distributed import World
-from ..training.randomness import generator as random_generator
 from .distances import (
     FEW_IMAGES,
     NEIGHBOURS,

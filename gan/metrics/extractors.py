@@ -73,11 +73,11 @@ class Extractor:
 
 def classifier_extractor(path: Path, device) -> Extractor:
     """The extractor made of a stored classifier: a planar one, or Inception fine-tuned on the data set in its name."""
-    is_, key = describe(path), key_of(path.read_bytes())
-    if is_.model == INCEPTION:
-        return Extractor(f"{INCEPTION}-{is_.dataset}-{key}", load_classifier(path).network.to(device))
+    description, key = describe(path), key_of(path.read_bytes())
+    if description.model == INCEPTION:
+        return Extractor(f"{INCEPTION}-{description.dataset}-{key}", load_classifier(path).network.to(device))
     module = PlanarFeatures(PLANAR, ["top"], feature_extractor_weights_path=path).to(device).eval()
-    return Extractor(f"{is_.model}-{key}", module)
+    return Extractor(f"{description.model}-{key}", module)
 
 
 def inception_extractor(path: Path, device) -> Extractor:

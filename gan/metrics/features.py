@@ -9,12 +9,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from tqdm import tqdm
 
-from ..caching import cache_folder
+from ..common.caching import cache_folder
+from ..common.distributed import World, any_rank, gather_rows
+from ..common.files import write_atomically
+from ..common.noise import draw_noise
+from ..common.randomness import random_generator
 from ..data import to_tensor, to_uint8
-from ..files import write_atomically
-from ..noise import draw_noise
-from ..training.distributed import World, any_rank, gather_rows
-from ..training.randomness import generator as random_generator
 from .extractors import Extractor
 
 BATCH_SIZE = 256

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torchvision.datasets.utils import download_url
 
-from ..caching import cache_folder
+from ..common.caching import cache_folder
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"

@@ -8,7 +8,7 @@ from torch import nn
 
 import gcnn_kernels as gk
 
-from ..symmetry import is_subgroup
+from ..common.symmetry import is_subgroup
 from .blocks import DISCRIMINATOR_BLOCKS
 from .tables import DiscriminatorTable
 

@@ -7,7 +7,7 @@ from torch import nn
 
 import gcnn_kernels as gk
 
-from ..symmetry import GroupAction
+from ..common.symmetry import GroupAction
 from .blocks import GENERATOR_BLOCKS, conv
 from .tables import GeneratorTable
 
@@ -20,9 +20,9 @@ class Generator(nn.Module):
     Noise and class embedding are concatenated to the condition, which is projected to a first map ``[B, C, n, n]`` and
     steers every conditional norm. Blocks, a last convolution, the maximum over the group and tanh follow.
 
-    The projection breaks the symmetry: the generated law is that of Birrell et al.'s "(I)Eqv G". With
+    The projection breaks the symmetry: the generator is Birrell et al.'s "(I)Eqv G". With
     ``symmetry="full"`` each sample's first map is moved by a random element of the group, which is part of the noise
-    ("Eqv G"); then the law of the images is exactly invariant.
+    ("Eqv G"); then the distribution of the images is exactly invariant.
 
     Attributes:
         latent_dim: length of the noise.
@@ -57,7 +57,7 @@ class Generator(nn.Module):
         self.image_shape = (image_channels, size, size)
 
     def embed(self, labels: torch.Tensor) -> torch.Tensor:
-        """The embeddings ``[B, E]`` of classes int64 ``[B]``; between two classes go linearly here."""
+        """The embeddings ``[B, E]`` of classes int64 ``[B]``; interpolate between classes linearly in this space."""
         return self.embedding(labels)
 
     def forward(

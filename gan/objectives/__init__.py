@@ -1,4 +1,4 @@
-"""What the two players minimise: adversarial losses, gradient penalties, augmentations."""
+"""What generator and discriminator minimise: adversarial losses, gradient penalties, augmentations."""
 
 from .augmentation import auxiliary_rotations, consistency, consistency_warning
 from .losses import LOSSES, Loss, build_loss

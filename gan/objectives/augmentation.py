@@ -1,6 +1,6 @@
 """Transformed images in the discriminator's objective: what the paper compares equivariance with (Dey et al., Table 3).
 
-Standard augmentation moves the real images by a :class:`gan.symmetry.GroupAction`; it needs no function here.
+Standard augmentation moves the real images by a :class:`gan.common.symmetry.GroupAction`; it needs no function here.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..symmetry import GroupAction, is_subgroup
+from ..common.symmetry import GroupAction, is_subgroup
 
 
 def consistency(

@@ -15,7 +15,7 @@ from .ranks import all_ranks
 
 
 class Loss(NamedTuple):
-    """What each player minimises, of the logits ``[B]`` of real and generated images.
+    """What discriminator and generator minimise, of the logits ``[B]`` of real and generated images.
 
     Attributes:
         discriminator: ``(real, fake) -> scalar``.

@@ -1,4 +1,4 @@
-"""Updates as CUDA graphs: what the GPU does is recorded once and then replayed, without Python in between."""
+"""Updates as CUDA graphs: captured once, then replayed without Python in between."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Callable
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from .optimization import AnyBatch, Optimization
+from .updates import AnyBatch, Updates
 
-#: updates that run as they are before one is recorded: they fill caches and the optimizer's state
+#: eager updates before one is captured: they fill caches and the optimizer's state
 WARM_UP = 3
 
 
 class GraphedUpdates:
-    """The updates of both players with the interface of the given ones, on one GPU, in float32 or bf16.
+    """The updates of generator and discriminator as given, on one GPU, in float32 or bf16.
 
-    What an update does must depend on its batch only through the values of the tensors, but for whether it comes with a
-    penalty: discriminator's updates with and without one are recorded apart.
+    An update may depend on its batch only through tensor values. Discriminator updates with and without the lazy
+    penalty are captured as separate graphs.
     """
 
-    def __init__(self, updates: Optimization):
-        self.updates, self.r1_every = updates, updates.options.r1_every
+    def __init__(self, updates: Updates):
+        self.updates = updates
         self._kinds: dict[tuple, _Graphed] = {}
 
     def discriminator(self, batch: AnyBatch, update: int) -> dict[str, torch.Tensor]:
-        kind = ("discriminator", update % self.r1_every == 0)
+        kind = ("discriminator", self.updates.penalised(update))
         return self._run(kind, batch, lambda fixed: self.updates.discriminator(fixed, update))
 
     def generator(self, batch: AnyBatch) -> dict[str, torch.Tensor]:
@@ -46,12 +46,12 @@ class _Graphed:
     def __call__(self, batch: AnyBatch) -> dict[str, torch.Tensor]:
         if self.done < WARM_UP:
             self.done += 1
-            return beside(lambda: self.update(batch))
+            return on_side_stream(lambda: self.update(batch))
         tensors, structure = tree_flatten(batch)
         if self.replay is None:
             self.inputs = [tensor if tensor is None else tensor.clone() for tensor in tensors]
             fixed = tree_unflatten(self.inputs, structure)
-            self.replay, self.losses = record(lambda: self.update(fixed))
+            self.replay, self.losses = capture(lambda: self.update(fixed))
         for mine, tensor in zip(self.inputs, tensors, strict=True):
             if tensor is not None:
                 mine.copy_(tensor)
@@ -59,16 +59,16 @@ class _Graphed:
         return {name: loss.clone() for name, loss in self.losses.items()}
 
 
-def record(function: Callable[[], dict[str, torch.Tensor]]) -> tuple[Callable[[], None], dict[str, torch.Tensor]]:
-    """Record a function without doing what it does: what replays it, and the tensors that hold its results then."""
+def capture(function: Callable[[], dict[str, torch.Tensor]]) -> tuple[Callable[[], None], dict[str, torch.Tensor]]:
+    """Capture a function without running it: what replays it, and the tensors that hold its results then."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         results = function()
     return graph.replay, results
 
 
-def beside(function: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Call a function on another stream than the default one, which must not be seen by what is recorded later."""
+def on_side_stream(function: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Call a function on another stream than the default one, as the warm-up before a capture must be."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -11,16 +11,18 @@ import time
 import torch
 from safetensors.torch import load, save
 
+from ..common.distributed import World, any_rank, broadcast_bytes, mean_over_ranks
+from ..common.errors import RunError
+from ..common.pictures import enlarged, write_picture
+from ..common.randomness import derived_seed
 from ..metrics.evaluation import Evaluation
 from ..networks import PAIR_PRESETS
 from ..options import Options
-from .checkpoints import CorruptCheckpoint
-from .distributed import World, any_rank, broadcast_bytes, mean_over_ranks
+from ..runs.checkpoints import CorruptCheckpoint
+from ..runs.curves import write_curves
+from ..runs.folder import RunFolder
 from .graphs import GraphedUpdates
-from .pictures import enlarged, write_curves, write_picture
-from .players import Players
-from .randomness import derived_seed
-from .run_folder import RunError, RunFolder
+from .state import TrainingState
 from .synthesis import Synthesis
 from .translation import Translation
 
@@ -40,17 +42,20 @@ class Training:
 
     Args:
         options: of the run.
-        train: the ``ImageSet`` to learn from; a ``PairSet`` for presets of pairs.
+        train_set: the ``ImageSet`` to learn from; a ``PairSet`` for presets of pairs.
         evaluation: None for a run that is not evaluated.
         folder: the run's, on rank 0; None on the others.
         world: the ranks.
     """
 
-    def __init__(self, options: Options, train, evaluation: Evaluation | None, folder: RunFolder | None, world: World):
-        self.options, self.train, self.evaluation, self.folder, self.world = options, train, evaluation, folder, world
-        self.players = Players(options, len(train.class_names), train.channels, world)
+    def __init__(
+        self, options: Options, train_set, evaluation: Evaluation | None, folder: RunFolder | None, world: World
+    ):
+        self.options, self.train_set, self.evaluation = options, train_set, evaluation
+        self.folder, self.world = folder, world
+        self.state = TrainingState(options, len(train_set.class_names), train_set.channels, world)
         task = Translation if options.preset in PAIR_PRESETS else Synthesis
-        self.task = task(options, train, self.players, world)
+        self.task = task(options, train_set, self.state, world)
         self.updates = GraphedUpdates(self.task.updates) if options.cuda_graphs else self.task.updates
         self.iteration = 0
         self.best: float | None = None
@@ -59,7 +64,7 @@ class Training:
         self.loss_names: tuple[str, ...] = ()
         self._recent: list[torch.Tensor] = []
         self._unreported: list[torch.Tensor] = []
-        self._moments_of: int | None = None
+        self._statistics_of: int | None = None
         self._stop_signal: int | None = None
         for warning in self.task.warnings():
             self.log(f"warning: {warning}")
@@ -78,7 +83,7 @@ class Training:
                 self.folder.forget_metrics_after(-1)
             return
         tensors = load(broadcast_bytes(save(found.tensors) if found else b""))
-        self.players.restore(tensors, record["scalers"])
+        self.state.restore(tensors, record["scalers"])
         self.iteration, self.best = record["iteration"], record["best_distance"]
         if self.folder:
             self.last_checkpoint = str(found.path)
@@ -107,14 +112,14 @@ class Training:
             self.log(f"nothing to do: {self.iteration} iterations are done; give more with --iterations")
             return
         if self.evaluation:
-            ((name, self.real_distance),) = self.evaluation.of_images(self.train, self.evaluation.ranking).items()
+            ((name, self.real_distance),) = self.evaluation.of_images(self.train_set, self.evaluation.ranking).items()
             self.log(f"{name} {self.real_distance:.4f} of the training images")
         if self.iteration == 0:
             self._observe(evaluate=True, sample=True)
         start, first = time.monotonic(), self.iteration
         reported = start
         while self.iteration < options.iterations:
-            self._recent.append(self._iterate())
+            self._recent.append(self.iterate())
             self.iteration += 1
             report, save = self._due(options.log_every), self._due(options.checkpoint_every)
             sample, evaluate = self._due(options.sample_every), self._due(options.eval_every)
@@ -137,7 +142,7 @@ class Training:
         """Whether something done every so many iterations, and at the last, is to be done now; 0 for never."""
         return every > 0 and (self.iteration % every == 0 or self.iteration == self.options.iterations)
 
-    def _iterate(self) -> torch.Tensor:
+    def iterate(self) -> torch.Tensor:
         """All updates of one iteration. Returns the losses, one tensor on the device."""
         options, iteration, task = self.options, self.iteration, self.task
         torch.manual_seed(derived_seed(options.seed, "anything else", self.world.rank, iteration))
@@ -147,7 +152,7 @@ class Training:
             for update in range(options.d_updates)
         ]
         of_generator = self.updates.generator(task.batch(last - 1))
-        self.players.average.update(self.players.generator, iteration + 1)
+        self.state.average.update(self.state.generator, iteration + 1)
         means = {name: sum(some[name] for some in losses) / len(losses) for name in losses[0]} | of_generator
         self.loss_names = tuple(means)
         return torch.stack([value.float() for value in means.values()])
@@ -182,11 +187,11 @@ class Training:
         evaluate = evaluate and self.evaluation is not None
         if not (evaluate or sample):
             return None
-        self._estimate_moments()
+        self._estimate_statistics()
         distance = None
         if evaluate:
             start = time.monotonic()
-            values = self.evaluation.of_generator(self.players.average.network)
+            values = self.evaluation.of_generator(self.state.average.network)
             distance = values[self.evaluation.name()]
             self.best = distance if self.best is None else min(self.best, distance)
             self._record(values)
@@ -201,17 +206,17 @@ class Training:
             write_curves(self.folder.path / "curves.png", self.folder.read_metrics(), real_distance=self.real_distance)
         return distance
 
-    def _estimate_moments(self) -> None:
-        if self._moments_of == self.iteration:
+    def _estimate_statistics(self) -> None:
+        if self._statistics_of == self.iteration:
             return
-        self._moments_of = self.iteration
-        self.task.estimate_moments()
+        self._statistics_of = self.iteration
+        self.task.estimate_statistics()
 
     def _save(self, distance: float | None) -> None:
-        self._estimate_moments()
+        self._estimate_statistics()
         if not self.folder:
             return
-        broken = self.players.first_not_finite()
+        broken = self.state.first_not_finite()
         if broken:
             raise RunError(
                 f"iteration {self.iteration}: {broken} is not finite; last good checkpoint: {self.last_checkpoint}"
@@ -219,9 +224,9 @@ class Training:
         record = {
             "distance": distance, "best_distance": self.best,
             "metric": self.evaluation.name() if self.evaluation else None,
-            "scalers": self.players.scaler_states(), "moments": self.task.moments,
+            "scalers": self.state.scaler_states(), "moments": self.task.statistics,
         }  # fmt: skip
-        self.last_checkpoint = str(self.folder.checkpoints.save(self.iteration, self.players.tensors(), record))
+        self.last_checkpoint = str(self.folder.checkpoints.save(self.iteration, self.state.tensors(), record))
 
     def _stopping(self, ask_others: bool) -> int | None:
         """The signal that ends the run, if one came; several ranks agree on it whenever progress is reported."""

@@ -7,30 +7,30 @@ from abc import ABC, abstractmethod
 import torch
 from PIL import Image
 
+from ..common.distributed import World
+from ..data.order import DataOrder
 from ..options import Options
-from .distributed import World
-from .optimization import AnyBatch, Optimization
-from .players import Players
-from .randomness import DataOrder
+from .state import TrainingState
+from .updates import AnyBatch, Updates
 
 
 class Task(ABC):
     """The batches, updates and sample sheets of one kind of GAN.
 
     Attributes:
-        updates: of both players, with ``discriminator(batch, updates done before)`` and ``generator(batch)``.
+        updates: of the discriminator and of the generator.
         batches_per_iteration: how many batches of images an iteration takes.
-        moments: JSON-able; how :meth:`estimate_moments` estimates them, None if the networks have none.
+        statistics: JSON-able; how :meth:`estimate_statistics` estimates them, None if the networks have none.
     """
 
-    updates: Optimization
+    updates: Updates
     batches_per_iteration: int
-    moments: dict | None = None
+    statistics: dict | None = None
 
-    def __init__(self, options: Options, train, players: Players, world: World):
-        self.options, self.train, self.players, self.world = options, train, players, world
-        self.images = _on_device(train, world.device)
-        self.order = DataOrder(len(train), options.batch_size, options.seed)
+    def __init__(self, options: Options, train_set, state: TrainingState, world: World):
+        self.options, self.train_set, self.state, self.world = options, train_set, state, world
+        self.images = _on_device(train_set, world.device)
+        self.order = DataOrder(len(train_set), options.batch_size, options.seed)
         self.share = world.share(options.batch_size, options.accumulate)
 
     @abstractmethod
@@ -42,8 +42,8 @@ class Task(ABC):
         """A sheet of what the averaged generator makes."""
 
     @abstractmethod
-    def estimate_moments(self) -> None:
-        """Give the averaged generator's batch norms the moments of its present weights."""
+    def estimate_statistics(self) -> None:
+        """Give the averaged generator's batch norms the statistics of its present weights."""
 
     def warnings(self) -> list[str]:
         """What the user should know about these options."""

@@ -9,22 +9,21 @@ import torch.nn.functional as F
 from PIL import Image
 
 from .. import data
-from ..data import to_tensor, to_uint8
-from ..networks import Translator
+from ..common.distributed import World
+from ..common.randomness import random_generator
+from ..data import to_tensor
 from ..objectives import build_loss
 from ..options import Options
-from .distributed import World
-from .optimization import Optimization
-from .pictures import sheet
-from .players import Players
-from .randomness import generator as random_generator
+from ..runs.sampling import sheet_of_translations
+from .state import TrainingState
 from .task import Task
+from .updates import Updates
 
 #: validation pairs on a sheet of samples
 ROWS = 8
 
 
-class PairBatch(NamedTuple):
+class TranslationBatch(NamedTuple):
     """One rank's part of a batch: uint8 ``[B, H, W, C]`` each."""
 
     maps: torch.Tensor
@@ -34,18 +33,18 @@ class PairBatch(NamedTuple):
     def size(self) -> int:
         return len(self.maps)
 
-    def part(self, which: slice) -> PairBatch:
-        return PairBatch(self.maps[which], self.photographs[which])
+    def part(self, which: slice) -> TranslationBatch:
+        return TranslationBatch(self.maps[which], self.photographs[which])
 
 
-class PairUpdates(Optimization):
+class TranslationUpdates(Updates):
     """How the translator and the discriminator, which sees the map too, learn from a batch of pairs."""
 
-    def __init__(self, options: Options, players: Players, world: World):
-        super().__init__(options, players, world)
+    def __init__(self, options: Options, state: TrainingState, world: World):
+        super().__init__(options, state, world)
         self.loss = build_loss(options.loss)
 
-    def discriminator(self, batch: PairBatch, update: int) -> dict[str, torch.Tensor]:
+    def discriminator(self, batch: TranslationBatch, update: int) -> dict[str, torch.Tensor]:
         """Update the discriminator. Returns "loss_d", a detached scalar."""
         self._train("discriminator")
         losses = {}
@@ -54,14 +53,14 @@ class PairUpdates(Optimization):
             with self._autocast():
                 with torch.no_grad():
                     translations = self.generate(maps).float()
-                real, fake = (self.judge(maps, images).float() for images in (photographs, translations))
+                real, fake = (self.discriminate(maps, images).float() for images in (photographs, translations))
             loss = self.loss.discriminator(real, fake)
             self._backward("discriminator", loss)
             self._add(losses, loss_d=loss)
         self._step("discriminator")
         return losses
 
-    def generator(self, batch: PairBatch) -> dict[str, torch.Tensor]:
+    def generator(self, batch: TranslationBatch) -> dict[str, torch.Tensor]:
         """Update the translator.
 
         Returns:
@@ -73,7 +72,7 @@ class PairUpdates(Optimization):
             maps, photographs = (to_tensor(pixels) for pixels in part)
             with self._autocast():
                 translations = self.generate(maps)
-                fake = self.judge(maps, translations).float()
+                fake = self.discriminate(maps, translations).float()
             loss, l1 = self.loss.generator(None, fake), F.l1_loss(translations.float(), photographs)
             self._backward("generator", loss + self.options.l1 * l1)
             self._add(losses, loss_g=loss, l1=l1)
@@ -84,29 +83,23 @@ class PairUpdates(Optimization):
 class Translation(Task):
     """pix2pix on a ``PairSet``; the last update of the discriminator and the translator's see the same pairs."""
 
-    def __init__(self, options: Options, train, players: Players, world: World):
-        super().__init__(options, train, players, world)
-        self.updates = PairUpdates(options, players, world)
+    def __init__(self, options: Options, train_set, state: TrainingState, world: World):
+        super().__init__(options, train_set, state, world)
+        self.updates = TranslationUpdates(options, state, world)
         self.batches_per_iteration = options.d_updates
 
-    def batch(self, number: int) -> PairBatch:
+    def batch(self, number: int) -> TranslationBatch:
         random = random_generator(self.options.seed, "places", number)
-        places = self.train.draw_places(self.options.batch_size, random)
+        places = self.train_set.draw_places(self.options.batch_size, random)
         pairs = self.images.batch(self.order[number][self.share], places[self.share])
-        return PairBatch(*(pixels.to(self.world.device) for pixels in pairs))
+        return TranslationBatch(*(pixels.to(self.world.device) for pixels in pairs))
 
     def samples(self) -> Image.Image:
         """One row per validation pair, as in :func:`sheet_of_translations`."""
         options = self.options
-        pairs = data.load(options.dataset, options.data, split="validation", resolution=self.train.resolution)
+        pairs = data.load(options.dataset, options.data, split="validation", resolution=self.train_set.resolution)
         shown = pairs.batch(range(min(ROWS, len(pairs))))
-        return sheet_of_translations(self.players.average.network, *shown, self.world.device)
+        return sheet_of_translations(self.state.average.network, *shown, self.world.device)
 
-    def estimate_moments(self) -> None:
-        """Nothing: the translator's norms keep no moments."""
-
-
-def sheet_of_translations(translator: Translator, maps, photographs, device) -> Image.Image:
-    """Rows of map, translation and photograph, from uint8 ``[N, H, W, C]``; the translator is on ``device``."""
-    translations = to_uint8(translator.translate(to_tensor(maps.to(device)))).cpu()
-    return sheet(torch.stack([maps, translations, photographs], dim=1).flatten(0, 1), 3)
+    def estimate_statistics(self) -> None:
+        """Nothing: the translator's norms keep no statistics."""

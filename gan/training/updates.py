@@ -1,145 +1,86 @@
-"""One update of each player of a GAN that makes images from noise and a class."""
+"""What the updates of any GAN share: precision, accumulation over parts of a batch, the optimizers' steps."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Protocol, TypeVar
 
 import torch
 
-from ..data import to_tensor
-from ..networks import PRESETS
-from ..networks.spectral import singular_vectors_kept
-from ..noise import Noise
-from ..objectives import auxiliary_rotations, build_loss, consistency, lipschitz, r1, wgan_gp
+from ..common.distributed import World, average_gradients
+from ..networks.spectral import leave_out_of_compilation
 from ..options import Options
-from ..symmetry import GroupAction
-from .distributed import World
-from .optimization import Optimization
-from .players import Players
+from .state import TrainingState
 
-#: losses of the generator that look at the logits of real images
-RELATIVISTIC = {"ragan"}
-INTERPOLATE_PENALTIES = {"wgan": wgan_gp, "alpha": lipschitz}
-#: of the guess by how many quarter turns an image was moved, in each player's loss (Chen et al. 2019)
-ROTATION_WEIGHTS = {"discriminator": 1.0, "generator": 0.2}
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Batch(NamedTuple):
-    """One rank's part of what an update is made from.
+class AnyBatch(Protocol):
+    """One rank's part of what an update is made from."""
+
+    @property
+    def size(self) -> int: ...
+
+    def part(self, which: slice) -> AnyBatch: ...
+
+
+B = TypeVar("B", bound=AnyBatch)
+
+
+class Updates(ABC):
+    """One update of the discriminator and one of the generator: how their losses become new weights.
+
+    With ``options.accumulate`` above 1 a rank's part of the batch is cut again; batch norm and the means of the
+    relativistic loss are then those of a part, over all ranks.
 
     Attributes:
-        pixels, labels: real images uint8 ``[B, H, W, C]`` and classes int64 ``[B]``, which the generated ones share.
-        noise: for B samples.
-        shares: float ``[B]`` in [0, 1]: where between real and generated the penalty at interpolates is taken.
-        moves: int64 ``[2, B]``: the group elements that augmentation moves real and generated images by.
+        generate, discriminate: the generator and the discriminator, compiled if the options say so.
     """
 
-    pixels: torch.Tensor
-    labels: torch.Tensor
-    noise: Noise
-    shares: torch.Tensor
-    moves: torch.Tensor
+    def __init__(self, options: Options, state: TrainingState, world: World):
+        self.options, self.state, self.world = options, state, world
+        compiled = torch.compile if options.compile else (lambda network: network)
+        if options.compile:
+            leave_out_of_compilation()
+        self.generate, self.discriminate = compiled(state.generator), compiled(state.discriminator)
 
-    @property
-    def size(self) -> int:
-        return len(self.labels)
+    @abstractmethod
+    def discriminator(self, batch, update: int) -> dict[str, torch.Tensor]:
+        """Update the discriminator, which has had ``update`` updates; returns its losses, detached scalars by name."""
 
-    def part(self, which: slice) -> Batch:
-        noise = self.noise.part(which, self.labels.device)
-        return Batch(self.pixels[which], self.labels[which], noise, self.shares[which], self.moves[:, which])
+    @abstractmethod
+    def generator(self, batch) -> dict[str, torch.Tensor]:
+        """Update the generator; returns its losses, detached scalars by name."""
 
+    def penalised(self, update: int) -> bool:
+        """Whether the discriminator's update of that number computes a lazy penalty."""
+        return False
 
-class Updates(Optimization):
-    """How the players learn from a batch."""
+    def _train(self, network: str) -> None:
+        """Both networks in training mode, with gradients for the weights of one of them."""
+        for name in self.state.optimizers:
+            self.state.networks[name].train().requires_grad_(name == network)
 
-    def __init__(self, options: Options, players: Players, world: World):
-        super().__init__(options, players, world)
-        self.loss = build_loss(options.loss, options.alpha)
-        group = "p4" if options.augment == "rotations" else PRESETS[options.preset].group
-        self.action = GroupAction(group, players.generator.image_shape[1]).to(world.device)
+    def _autocast(self, penalty: bool = False):
+        enabled = self.options.amp != "off" and not (penalty and self.options.amp == "fp16")
+        return torch.autocast(self.world.device.type, AMP_DTYPES.get(self.options.amp), enabled=enabled)
 
-    def discriminator(self, batch: Batch, update: int) -> dict[str, torch.Tensor]:
-        """Update the discriminator, of which ``update`` updates were done before.
+    def _parts(self, batch: B) -> Iterator[B]:
+        step = batch.size // self.options.accumulate
+        for start in range(0, batch.size, step):
+            yield batch.part(slice(start, start + step))
 
-        Returns:
-            "loss_d" and "penalty", detached scalars.
-        """
-        self._train("discriminator")
-        losses = {}
-        for part in self._parts(batch):
-            real, y = self._real(part), part.labels
-            with torch.no_grad(), self._autocast():
-                fake = self._fake(part).float()
-            penalised = self.options.r1 > 0 and update % self.options.r1_every == 0
-            shared = penalised and self._penalty_shares_forward
-            penalty = torch.zeros((), device=real.device)
-            if penalised and not shared:
-                with singular_vectors_kept(
-                    self.players.discriminator
-                ):  # so that it is of the function that real_logits come from
-                    penalty = self.options.r1_every * self._r1(real, y)
-            with self._autocast():
-                real_logits = self.judge(real.requires_grad_(shared), y).float()
-                fake_logits = self.judge(fake, y).float()
-                loss = self.loss.discriminator(real_logits, fake_logits)
-                if self.options.augment == "bcr":
-                    moved = [
-                        self.judge(self.action(images.detach(), moves), y).float()
-                        for images, moves in zip((real, fake), part.moves, strict=True)
-                    ]
-                    weights = self.options.bcr_real, self.options.bcr_fake
-                    loss = loss + consistency(real_logits, moved[0], fake_logits, moved[1], *weights)
-                loss = loss + self._rotations("discriminator", real.detach())
-            if shared:
-                penalty = self.options.r1_every * r1(real_logits, real, self.options.r1)
-            if self.options.gradient_penalty > 0:
-                penalty = penalty + self._interpolate_penalty(real, fake, y, part.shares)
-            self._backward("discriminator", loss + penalty)
-            self._add(losses, loss_d=loss, penalty=penalty)
-        self._step("discriminator")
-        return losses
+    def _backward(self, network: str, loss: torch.Tensor) -> None:
+        self.state.scalers[network].scale(loss / self.options.accumulate).backward()
 
-    def generator(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Update the generator. Returns "loss_g", a detached scalar."""
-        self._train("generator")
-        losses = {}
-        for part in self._parts(batch):
-            with self._autocast():
-                real_logits = None
-                if self.options.loss in RELATIVISTIC:
-                    with torch.no_grad():
-                        real_logits = self.judge(self._real(part), part.labels).float()
-                fake = self._fake(part)
-                loss = self.loss.generator(real_logits, self.judge(fake, part.labels).float())
-                loss = loss + self._rotations("generator", fake)
-            self._backward("generator", loss)
-            self._add(losses, loss_g=loss)
-        self._step("generator")
-        return losses
+    def _step(self, network: str) -> None:
+        optimizer, scaler = self.state.optimizers[network], self.state.scalers[network]
+        average_gradients(self.state.networks[network].parameters())
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
 
-    def _real(self, part: Batch) -> torch.Tensor:
-        images = to_tensor(part.pixels)
-        return self.action(images, part.moves[0]) if self.options.augment == "standard" else images
-
-    def _fake(self, part: Batch) -> torch.Tensor:
-        return self.generate(part.noise.z, part.labels, elements=part.noise.elements)
-
-    def _rotations(self, player: str, images: torch.Tensor) -> torch.Tensor | float:
-        if self.options.augment != "rotations":
-            return 0.0
-        return ROTATION_WEIGHTS[player] * auxiliary_rotations(self.players.discriminator, images, self.action)
-
-    @property
-    def _penalty_shares_forward(self) -> bool:
-        """Compiled code cannot be differentiated twice, and fp16 gradients of the images would underflow."""
-        return not self.options.compile and self.options.amp != "fp16"
-
-    def _r1(self, real, labels):
-        real = real.detach().requires_grad_()
-        with self._autocast(penalty=True):
-            return r1(self.players.discriminator(real, labels), real, self.options.r1)
-
-    def _interpolate_penalty(self, real, fake, labels, shares):
-        penalty = INTERPOLATE_PENALTIES[self.options.loss]
-        with self._autocast(penalty=True):
-            return penalty(self.players.discriminator, real, fake, labels, self.options.gradient_penalty, shares)
+    def _add(self, losses: dict[str, torch.Tensor], **values: torch.Tensor) -> None:
+        for name, value in values.items():
+            losses[name] = losses.get(name, 0) + value.detach() / self.options.accumulate

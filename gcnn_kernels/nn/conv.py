@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ class _GroupConv(Layer):
     """What lifting and group convolution share. State dict: ``weight`` and ``bias``, shaped and ordered as GrouPy's."""
 
     _lifts: bool
+    padding: tuple[int, int] | str
     # What is printed where it differs, in this order.
     _defaults: ClassVar[dict[str, object]] = {
         "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "dilation": (1, 1), "groups": 1,
@@ -34,19 +35,19 @@ class _GroupConv(Layer):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
-        stride=1,
-        padding=0,
-        dilation=1,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        group: str = "p4",
+        group: str | PointGroup = "p4",
         *,
         groups: int = 1,
         algorithm: str = "auto",
         backend: str = "auto",
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.point_group = point_group(group)
@@ -88,7 +89,7 @@ class _GroupConv(Layer):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        padding = self.padding
+        padding: int | tuple[int, int] | str = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._pad(x), 0
         convolve = lift_conv2d if self._lifts else group_conv2d
@@ -97,10 +98,10 @@ class _GroupConv(Layer):
             algorithm=self.algorithm, backend=self.backend,
         )  # fmt: skip
 
-    def _pad(self, x):
+    def _pad(self, x: torch.Tensor) -> torch.Tensor:
         if self.padding == "valid":
             return x
-        if self.padding == "same":
+        if isinstance(self.padding, str):  # "same"
             near, far = same_padding(self.kernel_size, self.dilation)
         else:
             near = far = self.padding
@@ -133,7 +134,7 @@ class LiftingConv2d(_GroupConv):
 
     _lifts = True
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """GrouPy and its ports have filters ``[out_channels, in_channels, 1, k, k]``."""
         weight = state_dict.get(f"{prefix}weight")
         if weight is not None and weight.dim() == 5 and weight.shape[2] == 1:
@@ -166,12 +167,13 @@ class GroupConvTranspose2d(_GroupConv):
     """
 
     _lifts = False
+    padding: tuple[int, int]
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] = 0,
         output_padding: int | tuple[int, int] = 0,
@@ -182,8 +184,8 @@ class GroupConvTranspose2d(_GroupConv):
         groups: int = 1,
         algorithm: str = "auto",
         backend: str = "auto",
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         padding = checks.pair("padding", padding, 0)
         super().__init__(
@@ -192,7 +194,7 @@ class GroupConvTranspose2d(_GroupConv):
         )  # fmt: skip
         self.output_padding = checks.pair("output_padding", output_padding, 0)
 
-    def _weight_shape(self):
+    def _weight_shape(self) -> tuple[int, ...]:
         out = self.out_channels // self.groups
         return (self.in_channels, out, self.point_group.order, self.kernel_size, self.kernel_size)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,10 +17,10 @@ class Layer(nn.Module):
     have five; they stay contiguous, which is all the same to the kernels.
     """
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         proxies = [a for a in (*args, *kwargs.values()) if isinstance(a, fx.Proxy)]
         if proxies:
-            tracer = proxies[0].tracer
+            tracer: Any = proxies[0].tracer
             return tracer.create_proxy("call_module", tracer.path_of_module(self), args, kwargs)
         if torch.onnx.is_in_onnx_export():
             # No error: the exporter would only try another way, and fail there without this.
@@ -29,8 +30,8 @@ class Layer(nn.Module):
             )
         return super().__call__(*args, **kwargs)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True):
-        def of_any_rank(t):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Layer:
+        def of_any_rank(t: Tensor) -> Tensor:
             try:
                 return fn(t)
             except RuntimeError as error:  # of t.to(..., memory_format=channels_last or channels_last_3d)

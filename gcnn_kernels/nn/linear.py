@@ -33,8 +33,8 @@ class GroupLinear(Layer):
         group: str | PointGroup = "p4",
         *,
         algorithm: str = "auto",
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.point_group = point_group(group)

@@ -47,12 +47,12 @@ def test_a_validation_folder_is_preferred_to_a_test_folder(tmp_path):
     [
         (
             ("train", "holdout"),
-            "train is the folder of the training images, but holdout beside it is none of",
+            "train is the folder of the training images, but holdout next to it is none of",
         ),
-        (("train", "test", "cats"), "but cats beside it is none of"),
+        (("train", "test", "cats"), "but cats next to it is none of"),
         (("trainA", "trainB", "testA", "testB"), "found testA, testB, trainA, trainB: give the folder of one domain"),
         (("Train", "train"), "expected one folder train, found Train and train"),
-        (("val", "test"), "found test, val, but no folder train beside it"),
+        (("val", "test"), "found test, val, but no folder train next to it"),
     ],
 )
 def test_layouts_that_could_be_misread_are_refused(tmp_path, names, message):

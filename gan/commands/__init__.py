@@ -1,0 +1,1 @@
+"""One file per verb: its arguments, its output, its exit status. What it does is elsewhere."""

@@ -1,0 +1,40 @@
+"""Export a run's generator: ``python -m gan.export --run DIR --out generator.onnx``.
+
+The file, ONNX or ``torch.export``'s, needs neither this package nor ``gcnn_kernels``. What an ONNX file gives in
+onnxruntime is compared with the generator's images before it is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from gan.commands._errors import reported
+from gan.networks import Generator
+from gan.runs import load_generator
+from gan.runs.export import export
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m gan.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="(%(default)s)")
+    parser.add_argument("--out", type=Path, help=".onnx or .pt2 (generator.onnx in the run's folder)")
+    options = parser.parse_args(arguments)
+    out = options.out or options.run / "generator.onnx"
+
+    def run() -> None:
+        network = load_generator(options.run, options.checkpoint).network
+        if not isinstance(network, Generator):
+            raise ValueError(f"run: {options.run} translates images; only generators from noise are exported")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        print(f"{out}: {export(network, out)}")
+
+    return reported(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

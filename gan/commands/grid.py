@@ -1,0 +1,75 @@
+"""The papers' tables by one command: ``python -m gan.grid --dataset rotmnist --table 2``.
+
+Plans the runs of a table, skips those that are finished, trains the rest (one after another, or one per GPU), and
+prints the table with the paper's figures next to ours. Options that this command does not know are handed to
+``gan.train`` for every run, so ``--iterations 1000 --width 0.25`` makes a reduced table. Precision and recall are
+measured of every run's best checkpoint, or of every snapshot, as in Figure 5 of Dey et al., with ``--eval-metrics
+fid,pr``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from gan.commands._errors import reported
+from gan.common.files import write_atomically
+from gan.papers.published import TABLES
+from gan.papers.report import draw, format_table
+from gan.papers.runs import Cell, plan, run_all
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="python -m gan.grid",
+        description="Train the runs of a paper's table and print it. Unknown options are handed to gan.train.",
+        allow_abbrev=False,  # --data is an option of gan.train, not short for --dataset
+    )
+    result.add_argument("--table", choices=tuple(TABLES), default="2", help="2, 3, 4: Dey et al.; birrell")
+    result.add_argument("--dataset", help="of the table; by default its first one")
+    result.add_argument("--losses", nargs="+", help="by default those of the table")
+    result.add_argument("--fractions", nargs="+", type=float, help="shares of the data; by default those of the table")
+    result.add_argument("--rows", nargs="+", type=int, metavar="N", help="settings of the table, counted from 1; all")
+    result.add_argument("--seeds", nargs="+", type=int, default=[0])
+    result.add_argument("--outdir", type=Path, help="by default runs/table-T-DATASET")
+    result.add_argument("--print", action="store_true", help="print the table from the finished runs and train nothing")
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options, rest = parser().parse_known_args(arguments)
+    return reported(lambda: run(options, rest))
+
+
+def run(options: argparse.Namespace, rest: list[str]) -> int:
+    table = TABLES[options.table]
+    dataset = table.names.get(options.dataset, options.dataset) or table.datasets[0]
+    if dataset not in table.datasets:
+        raise ValueError(f"dataset: table {options.table} has {', '.join(table.datasets)}, not {dataset}")
+    if options.rows:
+        if not set(options.rows) <= set(range(1, len(table.settings) + 1)):
+            raise ValueError(f"rows: expected some of 1 to {len(table.settings)}, got {options.rows}")
+        table = replace(table, settings=tuple(table.settings[row - 1] for row in options.rows))
+    present = [loss for loss in table.losses if any(key[:2] == (dataset, loss) for key in table.figures)]
+    losses, fractions = options.losses or present, options.fractions or table.fractions
+    outdir = options.outdir or Path("runs") / f"table-{options.table}-{dataset}"
+    failed: list[Cell] = []
+    if not options.print:
+        cells = plan(table, dataset, losses, fractions, options.seeds)
+        failed = run_all(cells, outdir, rest, torch.cuda.device_count())
+    outdir.mkdir(parents=True, exist_ok=True)
+    text = format_table(table, dataset, losses, fractions, options.seeds, outdir)
+    write_atomically(outdir / "table.md", (text + "\n").encode())
+    pictures = draw(table, dataset, losses, fractions, options.seeds, outdir)
+    print(f"{text}\n\n{', '.join(map(str, [outdir / 'table.md', *pictures]))}")
+    for cell in failed:
+        print(f"error: {cell.folder(outdir)} did not finish; its log.txt says why", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

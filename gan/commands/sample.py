@@ -1,0 +1,94 @@
+"""Draw samples of a run: ``python -m gan.sample --run DIR --seeds 0-9``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from gan.commands._errors import reported
+from gan.common.pictures import enlarged, sheet, write_gif, write_picture
+from gan.networks import Translator
+from gan.runs import load_generator
+from gan.runs.sampling import sample_images, sample_translations
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="python -m gan.sample", description=__doc__)
+    result.add_argument("--run", type=Path, required=True, help="the run's folder")
+    result.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="(%(default)s)")
+    result.add_argument("--out", type=Path, help="the PNG file; in the run's samples folder unless given")
+    noise = result.add_argument_group("runs that make images from noise and a class")
+    noise.add_argument("--seeds", type=numbers, default=numbers("0-9"), help="one column each: 0-9 or 1,4,7 (0-9)")
+    noise.add_argument("--classes", type=numbers, help="one row each: 0-9 or 1,4,7 (the first ten)")
+    noise.add_argument("--truncation", type=float, default=1.0, help="standard deviation of the noise (%(default)s)")
+    noise.add_argument(
+        "--interpolate",
+        choices=("z", "class"),
+        help="z: from seed to seed along the sphere, a row per class; class: from class to class, a row per seed",
+    )
+    noise.add_argument("--steps", type=int, default=8, help="images from one end to the next (%(default)s)")
+    noise.add_argument("--gif", action="store_true", help="also write the interpolation as an animation next to it")
+    pairs = result.add_argument_group("runs that translate maps")
+    pairs.add_argument("--pairs", type=numbers, default=numbers("0-9"), help="validation pairs, one row each (0-9)")
+    pairs.add_argument("--data", help="the data set's root, if it is not where the run found it")
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    if not options.truncation > 0:
+        parser().error(f"--truncation: expected more than 0, got {options.truncation}")
+    if options.steps < 2:
+        parser().error(f"--steps: expected at least 2, got {options.steps}")
+    if options.out and options.out.suffix.lower() != ".png":
+        parser().error(f"--out: expected a file name that ends in .png, got {options.out}")
+    if options.gif and not options.interpolate:
+        parser().error("--gif: only an interpolation can be animated")
+    return reported(lambda: print(sample(options)))
+
+
+def sample(options: argparse.Namespace) -> Path:
+    """Write the sheet, and the animation if asked for; returns the sheet's path."""
+    trained = load_generator(options.run, options.checkpoint)
+    if isinstance(trained.network, Translator):
+        for name in ("classes", "interpolate"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"{name}: this run translates maps, it has neither classes nor noise")
+        path = _path(options, f"pairs-{trained.iteration:08d}.png")
+        write_picture(path, sample_translations(trained, options.data, options.pairs))
+        return path
+    rows = sample_images(
+        trained, options.seeds, options.classes, truncation=options.truncation, interpolate=options.interpolate,
+        steps=options.steps,
+    )  # fmt: skip
+    truncation = "" if options.truncation == 1 else f"-truncation{options.truncation:g}"
+    path = _path(options, f"seeds-{options.interpolate or 'classes'}{truncation}-{trained.iteration:08d}.png")
+    write_picture(path, enlarged(sheet(rows.flatten(0, 1), rows.shape[1])))
+    if options.gif:
+        frames = [enlarged(sheet(column, len(column))) for column in rows.transpose(0, 1)]
+        write_gif(path.with_suffix(".gif"), frames)
+    return path
+
+
+def _path(options: argparse.Namespace, name: str) -> Path:
+    path = options.out or options.run / "samples" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def numbers(text: str) -> list[int]:
+    """ "0-3,7" -> [0, 1, 2, 3, 7]."""
+    found = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise argparse.ArgumentTypeError(f"expected numbers such as 0-9 or 1,4,7, got {text!r}")
+        found.extend(range(int(first), int(last or first) + 1))
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected at least one number, got {text!r}")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
