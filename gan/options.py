@@ -55,7 +55,8 @@ class Options:
     loss: str = _fixed("ragan", "adversarial loss")
     alpha: float = _fixed(2.0, "order of the alpha divergence (--loss alpha)")
     r1: float = _fixed(0.1, "gamma of the R1 gradient penalty; 0 for none")
-    r1_every: int = _fixed(1, "lazy regularisation: discriminator updates per R1 penalty, which grows by this factor")
+    r2: float = _fixed(0.0, "gamma of the R2 gradient penalty, that on generated images; 0 for none")
+    r1_every: int = _fixed(1, "lazy regularisation: discriminator updates per R1 and R2, which grow by this factor")
     gradient_penalty: float = _fixed(0.0, "weight of the gradient penalty on interpolates (--loss wgan, alpha)")
     l1: float = _fixed(0.0, "weight of the L1 distance of translation and photograph (--loss pix2pix)")
     augment: str = _fixed("none", "standard: move real images; bcr: balanced consistency; rotations: auxiliary")
@@ -135,7 +136,7 @@ def _check(options: Options) -> None:
     for name in positive:
         if not getattr(options, name) > 0:
             raise ValueError(f"{name}: expected more than 0, got {getattr(options, name)}")
-    for name in ("r1", "gradient_penalty", "l1", "bcr_real", "bcr_fake", "eval_every", "eval_samples", "seed"):
+    for name in ("r1", "r2", "gradient_penalty", "l1", "bcr_real", "bcr_fake", "eval_every", "eval_samples", "seed"):
         if not getattr(options, name) >= 0:
             raise ValueError(f"{name}: expected 0 or more, got {getattr(options, name)}")
     for name in ("beta1", "beta2", "ema"):
@@ -159,7 +160,7 @@ def _check(options: Options) -> None:
         raise ValueError(f"augment: weights of bcr were given, but the augmentation is {options.augment}")
     if options.gradient_penalty > 0 and options.loss not in LOSS_OPTIONS:
         raise ValueError(
-            f"gradient_penalty: only for {' and '.join(LOSS_OPTIONS)}; {options.loss} is regularised by --r1"
+            f"gradient_penalty: only for {' and '.join(LOSS_OPTIONS)}; {options.loss} is regularised by --r1 and --r2"
         )
 
 
@@ -176,6 +177,6 @@ def _check_pairs(options: Options) -> None:
         if options.l1 > 0:
             raise ValueError(f"l1: {options.dataset} has no pairs of images to compare")
         return
-    for name, expected in (("r1", 0.0), ("augment", "none"), ("generator_symmetry", "incomplete")):
+    for name, expected in (("r1", 0.0), ("r2", 0.0), ("augment", "none"), ("generator_symmetry", "incomplete")):
         if getattr(options, name) != expected:
             raise ValueError(f"{name}: pix2pix knows only {expected}, got {getattr(options, name)}")

@@ -2,7 +2,7 @@
 
 from .augmentation import auxiliary_rotations, consistency, consistency_warning
 from .losses import LOSSES, Loss, build_loss
-from .penalties import lipschitz, r1, wgan_gp
+from .penalties import lipschitz, wgan_gp, zero_centred
 from .ranks import all_ranks
 
 __all__ = [
@@ -14,6 +14,6 @@ __all__ = [
     "consistency",
     "consistency_warning",
     "lipschitz",
-    "r1",
     "wgan_gp",
+    "zero_centred",
 ]

@@ -16,7 +16,15 @@ from ..data import to_tensor, to_uint8
 from ..metrics.batch_norm import BATCHES, estimate_statistics
 from ..networks import PRESETS
 from ..networks.spectral import singular_vectors_kept
-from ..objectives import auxiliary_rotations, build_loss, consistency, consistency_warning, lipschitz, r1, wgan_gp
+from ..objectives import (
+    auxiliary_rotations,
+    build_loss,
+    consistency,
+    consistency_warning,
+    lipschitz,
+    wgan_gp,
+    zero_centred,
+)
 from ..options import Options
 from .state import TrainingState
 from .task import Task
@@ -64,7 +72,7 @@ class SynthesisUpdates(Updates):
         self.action = GroupAction(group, state.generator.image_shape[1]).to(world.device)
 
     def penalised(self, update: int) -> bool:
-        return self.options.r1 > 0 and update % self.options.r1_every == 0
+        return max(self.options.r1, self.options.r2) > 0 and update % self.options.r1_every == 0
 
     def discriminator(self, batch: SynthesisBatch, update: int) -> dict[str, torch.Tensor]:
         """Update the discriminator, of which ``update`` updates were done before.
@@ -78,27 +86,20 @@ class SynthesisUpdates(Updates):
             real, y = self._real(part), part.labels
             with torch.no_grad(), self._autocast():
                 fake = self._fake(part).float()
-            penalised = self.penalised(update)
-            shared = penalised and self._penalty_shares_forward
-            penalty = torch.zeros((), device=real.device)
-            if penalised and not shared:
-                # Of the same function that the logits of the real images come from.
-                with singular_vectors_kept(self.state.discriminator):
-                    penalty = self.options.r1_every * self._r1(real, y)
+            gammas = (self.options.r1, self.options.r2) if self.penalised(update) else (0.0, 0.0)
+            real_logits, r1 = self._logits_and_penalty(real, y, gammas[0])
+            fake_logits, r2 = self._logits_and_penalty(fake, y, gammas[1])
+            penalty = self.options.r1_every * (r1 + r2)
             with self._autocast():
-                real_logits = self.discriminate(real.requires_grad_(shared), y).float()
-                fake_logits = self.discriminate(fake, y).float()
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 if self.options.augment == "bcr":
                     moved = [
-                        self.discriminate(self.action(images.detach(), moves), y).float()
+                        self.discriminate(self.action(images, moves), y).float()
                         for images, moves in zip((real, fake), part.moves, strict=True)
                     ]
                     weights = self.options.bcr_real, self.options.bcr_fake
                     loss = loss + consistency(real_logits, moved[0], fake_logits, moved[1], *weights)
-                loss = loss + self._rotations("discriminator", real.detach())
-            if shared:
-                penalty = self.options.r1_every * r1(real_logits, real, self.options.r1)
+                loss = loss + self._rotations("discriminator", real)
             if self.options.gradient_penalty > 0:
                 penalty = penalty + self._interpolate_penalty(real, fake, y, part.shares)
             self._backward("discriminator", loss + penalty)
@@ -136,15 +137,26 @@ class SynthesisUpdates(Updates):
             return 0.0
         return ROTATION_WEIGHTS[network] * auxiliary_rotations(self.state.discriminator, images, self.action)
 
+    def _logits_and_penalty(self, images, labels, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of real or of generated images, and the zero-centred penalty with this gamma there.
+
+        A penalty that cannot share the forward pass of the logits has one before it, of the same function.
+        """
+        shared = gamma > 0 and self._penalty_shares_forward
+        penalty = torch.zeros((), device=images.device)
+        if gamma > 0 and not shared:
+            inputs = images.detach().requires_grad_()
+            with singular_vectors_kept(self.state.discriminator), self._autocast(penalty=True):
+                penalty = zero_centred(self.state.discriminator(inputs, labels), inputs, gamma)
+        inputs = images.detach().requires_grad_(shared)
+        with self._autocast():
+            logits = self.discriminate(inputs, labels).float()
+        return logits, zero_centred(logits, inputs, gamma) if shared else penalty
+
     @property
     def _penalty_shares_forward(self) -> bool:
         """Compiled code cannot be differentiated twice, and fp16 gradients of the images would underflow."""
         return not self.options.compile and self.options.amp != "fp16"
-
-    def _r1(self, real, labels):
-        real = real.detach().requires_grad_()
-        with self._autocast(penalty=True):
-            return r1(self.state.discriminator(real, labels), real, self.options.r1)
 
     def _interpolate_penalty(self, real, fake, labels, shares):
         penalty = INTERPOLATE_PENALTIES[self.options.loss]
