@@ -25,7 +25,7 @@ CHOICES = {
     "discriminator_group": ("p1", "p4", "p4m", "c8", "c16", "d8"),
     "generator_symmetry": ("incomplete", "full"),
     "loss": (*LOSSES, "alpha"),
-    "augment": ("none", "standard", "bcr", "rotations"),
+    "augment": ("none", "standard", "bcr", "rotations", "diffaugment"),
     "device": ("auto", "cpu", "cuda"),
     "amp": ("off", "bf16", "fp16"),
 }
@@ -59,7 +59,7 @@ class Options:
     r1_every: int = _fixed(1, "lazy regularisation: discriminator updates per R1 and R2, which grow by this factor")
     gradient_penalty: float = _fixed(0.0, "weight of the gradient penalty on interpolates (--loss wgan, alpha)")
     l1: float = _fixed(0.0, "weight of the L1 distance of translation and photograph (--loss pix2pix)")
-    augment: str = _fixed("none", "standard: move real images; bcr: balanced consistency; rotations: auxiliary")
+    augment: str = _fixed("none", "standard: move real images; bcr: consistency; rotations: auxiliary; diffaugment")
     bcr_real: float = _fixed(0.0, "weight of consistency on real images (--augment bcr)")
     bcr_fake: float = _fixed(0.0, "weight of consistency on generated images (--augment bcr)")
     iterations: int = _may_change(20_000, "generator updates")

@@ -21,10 +21,12 @@ from ..objectives import (
     build_loss,
     consistency,
     consistency_warning,
+    diffaugment,
     lipschitz,
     wgan_gp,
     zero_centred,
 )
+from ..objectives.diffaugment import NUMBERS
 from ..options import Options
 from .state import TrainingState
 from .task import Task
@@ -33,6 +35,8 @@ from .updates import Updates
 INTERPOLATE_PENALTIES = {"wgan": wgan_gp, "alpha": lipschitz}
 #: of the guess by how many quarter turns an image was moved, in each network's loss (Chen et al. 2019)
 ROTATION_WEIGHTS = {"discriminator": 1.0, "generator": 0.2}
+#: positions in what is drawn for both kinds of images
+REAL, FAKE = 0, 1
 #: of a sheet of samples
 COLUMNS, ROWS = 10, 10
 
@@ -45,6 +49,7 @@ class SynthesisBatch(NamedTuple):
         noise: for B samples.
         shares: float ``[B]`` in [0, 1]: where between real and generated the penalty at interpolates is taken.
         moves: int64 ``[2, B]``: the group elements that augmentation moves real and generated images by.
+        numbers: float ``[2, B, NUMBERS]`` in [0, 1]: what DiffAugment transforms real and generated images by.
     """
 
     pixels: torch.Tensor
@@ -52,6 +57,7 @@ class SynthesisBatch(NamedTuple):
     noise: Noise
     shares: torch.Tensor
     moves: torch.Tensor
+    numbers: torch.Tensor
 
     @property
     def size(self) -> int:
@@ -59,7 +65,10 @@ class SynthesisBatch(NamedTuple):
 
     def part(self, which: slice) -> SynthesisBatch:
         noise = self.noise.part(which, self.labels.device)
-        return SynthesisBatch(self.pixels[which], self.labels[which], noise, self.shares[which], self.moves[:, which])
+        return SynthesisBatch(
+            self.pixels[which], self.labels[which], noise, self.shares[which], self.moves[:, which],
+            self.numbers[:, which],
+        )  # fmt: skip
 
 
 class SynthesisUpdates(Updates):
@@ -87,8 +96,8 @@ class SynthesisUpdates(Updates):
             with torch.no_grad(), self._autocast():
                 fake = self._fake(part).float()
             gammas = (self.options.r1, self.options.r2) if self.penalised(update) else (0.0, 0.0)
-            real_logits, r1 = self._logits_and_penalty(real, y, gammas[0])
-            fake_logits, r2 = self._logits_and_penalty(fake, y, gammas[1])
+            real_logits, r1 = self._logits_and_penalty(real, part, REAL, gammas[0])
+            fake_logits, r2 = self._logits_and_penalty(fake, part, FAKE, gammas[1])
             penalty = self.options.r1_every * (r1 + r2)
             with self._autocast():
                 loss = self.loss.discriminator(real_logits, fake_logits)
@@ -116,9 +125,9 @@ class SynthesisUpdates(Updates):
                 real_logits = None
                 if self.loss.relativistic:
                     with torch.no_grad():
-                        real_logits = self.discriminate(self._real(part), part.labels).float()
+                        real_logits = self._logits(self.discriminate, self._real(part), part, REAL)
                 fake = self._fake(part)
-                loss = self.loss.generator(real_logits, self.discriminate(fake, part.labels).float())
+                loss = self.loss.generator(real_logits, self._logits(self.discriminate, fake, part, FAKE))
                 loss = loss + self._rotations("generator", fake)
             self._backward("generator", loss)
             self._add(losses, loss_g=loss)
@@ -137,8 +146,16 @@ class SynthesisUpdates(Updates):
             return 0.0
         return ROTATION_WEIGHTS[network] * auxiliary_rotations(self.state.discriminator, images, self.action)
 
-    def _logits_and_penalty(self, images, labels, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of real or of generated images, and the zero-centred penalty with this gamma there.
+    def _logits(self, discriminator, images, part: SynthesisBatch, kind: int) -> torch.Tensor:
+        """Of images of a kind, REAL or FAKE, as the augmentation shows them to the discriminator."""
+        if self.options.augment == "diffaugment":
+            images = diffaugment(images, part.numbers[kind])
+        return discriminator(images, part.labels).float()
+
+    def _logits_and_penalty(
+        self, images, part: SynthesisBatch, kind: int, gamma: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of images of a kind, and the zero-centred penalty with this gamma, of the images before augmentation.
 
         A penalty that cannot share the forward pass of the logits has one before it, of the same function.
         """
@@ -147,10 +164,10 @@ class SynthesisUpdates(Updates):
         if gamma > 0 and not shared:
             inputs = images.detach().requires_grad_()
             with singular_vectors_kept(self.state.discriminator), self._autocast(penalty=True):
-                penalty = zero_centred(self.state.discriminator(inputs, labels), inputs, gamma)
+                penalty = zero_centred(self._logits(self.state.discriminator, inputs, part, kind), inputs, gamma)
         inputs = images.detach().requires_grad_(shared)
         with self._autocast():
-            logits = self.discriminate(inputs, labels).float()
+            logits = self._logits(self.discriminate, inputs, part, kind)
         return logits, zero_centred(logits, inputs, gamma) if shared else penalty
 
     @property
@@ -181,9 +198,10 @@ class Synthesis(Task):
         shares = torch.rand(size, generator=random_generator(seed, "shares", number))
         order = self.updates.action.point_group.order
         moves = torch.randint(order, (2, size), generator=random_generator(seed, "moves", number))
+        numbers = torch.rand(2, size, NUMBERS, generator=random_generator(seed, "diffaugment", number))
         return SynthesisBatch(
             pixels.to(device), labels.to(device), noise.part(mine, device), shares[mine].to(device),
-            moves[:, mine].to(device),
+            moves[:, mine].to(device), numbers[:, mine].to(device),
         )  # fmt: skip
 
     @torch.no_grad()

@@ -39,7 +39,7 @@ def test_digits_with_every_loss_in_every_cell(loss, generator, discriminator):
 
 @pytest.mark.parametrize(("loss", "r1", "accumulate"), [("rpgan", 0.1, 1), ("nsgan", 0.0, 2)])
 def test_digits_with_a_penalty_on_generated_images(loss, r1, accumulate):
-    how = {"loss": loss, "r1": r1, "r2": 0.3, "accumulate": accumulate}
+    how = {"loss": loss, "r1": r1, "r2": 0.3, "accumulate": accumulate, "augment": "diffaugment"}
     assert_same_as_the_reference(one_iteration, "digits", "p4", "p4", **how)
 
 

@@ -271,6 +271,7 @@ def test_every_loss_in_every_cell(tmp_path, loss):
         ["--augment", "bcr", "--discriminator-group", "p1", "--bcr-real", "2", "--bcr-fake", "1"],
         ["--lr-g", "1e-4", "--lr-d", "3e-4", "--beta1", "0.5", "--beta2", "0.99"],
         ["--loss", "alpha", "--alpha", "3", "--gradient-penalty", "1"],
+        ["--augment", "diffaugment", "--r2", "0.1", "--amp", "bf16"],
         ["--augment", "rotations", "--discriminator-group", "p1"],
         ["--generator-group", "p4m", "--discriminator-group", "p4m"],
     ],
