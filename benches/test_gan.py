@@ -13,6 +13,7 @@ from gan.common.distributed import World
 from gan.common.noise import draw_noise
 from gan.networks import PRESETS, build_discriminator, build_generator
 from gan.objectives import build_loss, zero_centred
+from gan.objectives.diffaugment import NUMBERS
 from gan.options import resolve
 from gan.training.graphs import WARM_UP, GraphedUpdates
 from gan.training.state import TrainingState
@@ -49,6 +50,7 @@ class Gan:
             noise=draw_noise(state.generator, case.batch, random),
             shares=torch.rand(case.batch, generator=random),
             moves=torch.zeros(2, case.batch, dtype=torch.long),
+            numbers=torch.rand(2, case.batch, NUMBERS, generator=random),
         )
         self.batch = tree_map_only(torch.Tensor, lambda t: t.to(world.device), batch)
 

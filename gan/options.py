@@ -26,6 +26,7 @@ CHOICES = {
     "generator_symmetry": ("incomplete", "full"),
     "loss": (*LOSSES, "alpha"),
     "augment": ("none", "standard", "bcr", "rotations", "diffaugment"),
+    "schedule": ("constant", "r3gan"),
     "device": ("auto", "cpu", "cuda"),
     "amp": ("off", "bf16", "fp16"),
 }
@@ -71,6 +72,8 @@ class Options:
     beta1: float = _fixed(0.0, "Adam's beta1")
     beta2: float = _fixed(0.9, "Adam's beta2")
     ema: float = _fixed(0.9999, "decay of the generator's average, which is what is evaluated and sampled")
+    schedule: str = _fixed("constant", "r3gan: rates, beta2, gammas, ema along a cosine (Huang et al. 2024)")
+    burn_in: int = _fixed(20_000, "iterations until the schedule's last values (--schedule r3gan)")
     data_fraction: float = _fixed(1.0, "share of the training images, chosen by the seed, classes in proportion")
     seed: int = _fixed(0, "seed of all random numbers")
     device: str = _may_change("auto", "auto: cuda if there is one")
@@ -130,7 +133,7 @@ def _default_outdir(options: Options) -> Path:
 
 def _check(options: Options) -> None:
     positive = (
-        "width", "r1_every", "iterations", "batch_size", "accumulate", "d_updates", "lr_g", "lr_d",
+        "width", "r1_every", "iterations", "batch_size", "accumulate", "d_updates", "lr_g", "lr_d", "burn_in",
         "data_fraction", "checkpoint_every", "sample_every", "log_every",
     )  # fmt: skip
     for name in positive:
@@ -156,6 +159,8 @@ def _check(options: Options) -> None:
         raise ValueError(f"accumulate: {options.accumulate} parts do not divide a batch of {options.batch_size}")
     if options.cuda_graphs and (options.amp == "fp16" or options.compile):
         raise ValueError("cuda_graphs: not with --amp fp16, whose scaler asks the GPU, nor with --compile")
+    if options.cuda_graphs and options.schedule != "constant":
+        raise ValueError(f"cuda_graphs: captured updates keep Adam's numbers; not with --schedule {options.schedule}")
     if options.augment != "bcr" and (options.bcr_real > 0 or options.bcr_fake > 0):
         raise ValueError(f"augment: weights of bcr were given, but the augmentation is {options.augment}")
     if options.gradient_penalty > 0 and options.loss not in LOSS_OPTIONS:

@@ -28,6 +28,7 @@ from ..objectives import (
 )
 from ..objectives.diffaugment import NUMBERS
 from ..options import Options
+from .schedules import values_at
 from .state import TrainingState
 from .task import Task
 from .updates import Updates
@@ -91,13 +92,14 @@ class SynthesisUpdates(Updates):
         """
         self._train("discriminator")
         losses = {}
+        values = values_at(self.options, update // self.options.d_updates)
+        gammas = (values.r1, values.r2) if self.penalised(update) else (0.0, 0.0)
         for part in self._parts(batch):
             real, y = self._real(part), part.labels
             with torch.no_grad(), self._autocast():
                 fake = self._fake(part).float()
-            gammas = (self.options.r1, self.options.r2) if self.penalised(update) else (0.0, 0.0)
-            real_logits, r1 = self._logits_and_penalty(real, part, REAL, gammas[0])
-            fake_logits, r2 = self._logits_and_penalty(fake, part, FAKE, gammas[1])
+            real_logits, r1 = self._logits_and_penalty(real, part, REAL, gammas[REAL])
+            fake_logits, r2 = self._logits_and_penalty(fake, part, FAKE, gammas[FAKE])
             penalty = self.options.r1_every * (r1 + r2)
             with self._autocast():
                 loss = self.loss.discriminator(real_logits, fake_logits)
