@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 
 import gcnn_kernels as gk
-from gan.networks import blocks
 
 
 def stack_by_rot90(weight, group):
@@ -110,7 +109,7 @@ def layers(memory_format, build_stack=stack_by_rot90):
         (gk.nn.conv, "group_conv2d"): group_conv2d,
         (gk.nn.norm, "group_batch_norm"): group_batch_norm,
         (gk.nn.pool, "group_max_pool"): group_max_pool,
-        (blocks, "plane_wise"): plane_wise,
+        (gk.nn.spatial, "plane_wise"): plane_wise,
     }
     with ExitStack() as patches:
         for (module, name), function in replacements.items():

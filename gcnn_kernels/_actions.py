@@ -67,8 +67,7 @@ def actions(shape: tuple[int, ...], group: PointGroup, batch: int) -> dict[str, 
             )
     if rank == 5:
         for over in _groups_of_order(shape[2], group):
-            elements = over.embedding(group)
-            found[f"a map on {over.name}"] = lambda x, g, over=over, e=elements: move_map(x, int(e[g]), over)
+            found[f"a map on {over.name}"] = _map_action(over, group)
     return found
 
 
@@ -86,6 +85,12 @@ def _token_actions(shape, group, side):
     if shape[3] == group.order:
         return {"tokens on the group": lambda x, g: tokens(move_slots(planes(x, g), g, group, 2))}
     return {}
+
+
+def _map_action(over: PointGroup, group: PointGroup) -> Action:
+    """How the elements of a group move maps on a group that contains it."""
+    elements = over.embedding(group)
+    return lambda x, g: move_map(x, int(elements[g]), over)
 
 
 def _unflattened(x, dim, order, action):

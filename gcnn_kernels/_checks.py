@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 import torch
 
 from .groups import PointGroup
 
 
-def tensor(name: str, value, *, dims: tuple[int, ...], shape: str) -> torch.Tensor:
+def tensor(name: str, value: object, *, dims: tuple[int, ...], shape: str) -> torch.Tensor:
     """A floating-point tensor of one of the given ranks; ``shape`` says in words what it should be."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name}: expected a tensor {shape}, got {type(value).__name__}")
@@ -39,7 +42,7 @@ def vector(name: str, value: torch.Tensor, length: int, like_name: str, like: to
     same_device(name, value, like_name, like)
 
 
-def one_of(name: str, value, allowed) -> None:
+def one_of(name: str, value: object, allowed: Collection[object]) -> None:
     if value not in allowed:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
 
@@ -52,7 +55,7 @@ def slots(name: str, value: torch.Tensor, dim: int, group: PointGroup) -> None:
         )
 
 
-def pair(name: str, value, least: int) -> tuple[int, int]:
+def pair(name: str, value: Any, least: int) -> tuple[int, int]:
     """A whole number or a sequence of one or two, as a pair of ints; every one at least ``least``."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if len(values) not in (1, 2) or not all(map(_is_whole, values)):
@@ -62,7 +65,7 @@ def pair(name: str, value, least: int) -> tuple[int, int]:
     return (int(values[0]), int(values[-1]))
 
 
-def whole(name: str, value, least: int) -> int:
+def whole(name: str, value: Any, least: int) -> int:
     """A whole number, at least ``least``, as an int."""
     if not _is_whole(value):
         raise TypeError(f"{name}: expected an int, got {value!r}")
@@ -71,7 +74,7 @@ def whole(name: str, value, least: int) -> int:
     return int(value)
 
 
-def square(name: str, value) -> int:
+def square(name: str, value: Any) -> int:
     """The side of a square filter: a whole number, or a sequence of one or of two equal ones."""
     height, width = pair(name, value, 1)
     if height != width:
@@ -79,6 +82,6 @@ def square(name: str, value) -> int:
     return height
 
 
-def _is_whole(value):
+def _is_whole(value: object) -> bool:
     """An int or one of numpy's, which torch takes for sizes too."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

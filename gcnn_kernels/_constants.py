@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ def table(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     kept = lru_cache(maxsize=64)(function)
 
     @wraps(function)
-    def look_up(*arguments):
+    def look_up(*arguments: Any) -> torch.Tensor:
         return function(*arguments) if torch._C._len_torch_dispatch_stack() else kept(*arguments)
 
-    look_up._dynamo_marked_constant = True  # torch.compiler.assume_constant_result without its import of two seconds
+    # torch.compiler.assume_constant_result without its import of two seconds
+    vars(look_up)["_dynamo_marked_constant"] = True
     return look_up
 
 

@@ -69,9 +69,13 @@ def irrep_basis(group: PointGroup, dtype: torch.dtype, device: torch.device) -> 
     rows = group.irreps[-1].multiplicity
     maps = [m[:, 0, 0] for m in lines] + [m[:, a, c] for c in range(2) for m in planes for a in range(rows)]
     filters = [m[:, 0, 0] for m in lines] + [2 * m[:, b, c] for b in range(2) for c in range(2) for m in planes]
-    maps = constant(np.stack(maps), device, dtype)
-    filters = constant(np.stack(filters) / group.order, device, dtype)
-    return IrrepBasis(len(lines), len(planes), rows, maps, filters)
+    return IrrepBasis(
+        len(lines),
+        len(planes),
+        rows,
+        constant(np.stack(maps), device, dtype),
+        constant(np.stack(filters) / group.order, device, dtype),
+    )
 
 
 def products(group: PointGroup) -> int:

@@ -15,15 +15,16 @@ import torch
 from torch import nn
 
 from .equivariance import check_equivariance
+from .groups import PointGroup
 
 
 def load_network(source: str) -> nn.Module:
     """The network named FILE.py:NAME."""
     file, _, name = source.rpartition(":")
     path = Path(file)
-    if not file or not name or not path.is_file():
-        raise ValueError(f"network: expected FILE.py:NAME with a file that exists, got {source!r}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not file or not name or not path.is_file() or spec is None or spec.loader is None:
+        raise ValueError(f"network: expected FILE.py:NAME with a file that exists, got {source!r}")
     code = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = code
     spec.loader.exec_module(code)
@@ -38,7 +39,8 @@ def load_network(source: str) -> nn.Module:
 
 def group_of(network: nn.Module) -> str:
     """The group of the network's layers; the largest one if there are several, p4 if there is none."""
-    groups = [module.point_group for module in network.modules() if hasattr(module, "point_group")]
+    found = (getattr(module, "point_group", None) for module in network.modules())
+    groups = [group for group in found if isinstance(group, PointGroup)]
     return max(groups, key=lambda group: group.order).name if groups else "p4"
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -115,10 +116,9 @@ def check_equivariance(
     elements = [int(g) for g in point.grid_elements if g]
     if not elements:
         raise ValueError(f"group: expected one with an element that turns or mirrors the pixels, got {point.name!r}")
-    move = actions(tuple(x.shape), point, len(x)).get("an image") if x.dim() == 4 else None
     if x.dim() == 5:
         checks.slots("x", x, 2, point)
-        move = actions(tuple(x.shape), point, len(x))[f"a map on {point.name}"]
+    move = actions(tuple(x.shape), point, len(x))["an image" if x.dim() == 4 else f"a map on {point.name}"]
 
     network = copy.deepcopy(module).double().eval()
     x = x.detach().double()
@@ -133,7 +133,7 @@ def check_equivariance(
     return _report(trace, point, elements, tolerance)
 
 
-def _perturb(network):
+def _perturb(network: nn.Module) -> None:
     """Positive numbers to all parameters and running moments that are constant, so that they no longer are."""
     tensors = [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())]
     for tensor in tensors:
@@ -153,8 +153,8 @@ class _Seen:
         if not self.errors:
             return "of unknown kind", 0, math.inf
         name = min(self.errors, key=lambda n: max(self.errors[n].values()))
-        element = max(self.errors[name], key=self.errors[name].get)
-        return name, element, self.errors[name][element]
+        element, error = max(self.errors[name].items(), key=lambda item: item[1])
+        return name, element, error
 
 
 @dataclass
@@ -175,13 +175,15 @@ class _Event:
 class _Trace:
     """The events of the unmoved run, with which those of the moved runs are compared as they come."""
 
-    def __init__(self, group, batch):
+    def __init__(self, group: PointGroup, batch: int):
         self.group, self.batch = group, batch
         self.events: list[_Event] = []
+        self.stack: list[int] = []  # the calls that go on
 
     @contextmanager
     def watching(self, network: nn.Module, element: int) -> Iterator[None]:
-        self.element, self.position, self.calls, self.stack = element, 0, 0, []
+        self.element, self.position, self.calls = element, 0, 0
+        self.stack.clear()
         names = {module: name for name, module in network.named_modules()}
         handles = []
         for module, name in names.items():
@@ -195,22 +197,22 @@ class _Trace:
         if element and self.position != len(self.events):
             raise _other_order(self.events[self.position].name)
 
-    def _before(self, name):
-        def hook(module, arguments, keywords):
+    def _before(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> None:
             self._record(name, module, True, self.calls, (arguments, keywords))
             self.stack.append(self.calls)
             self.calls += 1
 
         return hook
 
-    def _after(self, name):
-        def hook(module, arguments, output):
+    def _after(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: tuple, output: object) -> None:
             call = self.stack.pop()
             self._record(name, module, False, call, output)
 
         return hook
 
-    def _record(self, name, module, enters, call, values):
+    def _record(self, name: str, module: nn.Module, enters: bool, call: int, values: object) -> None:
         leaves = tree_flatten(values)[0]
         tensors = [t.detach() for t in leaves if isinstance(t, torch.Tensor) and t.is_floating_point()]
         if self.element == 0:
@@ -230,11 +232,11 @@ class _Trace:
                 seen.errors.setdefault(way, {})[self.element] = error
 
 
-def _other_order(name):
+def _other_order(name: str) -> ValueError:
     return ValueError(f"module: expected its submodules to be called in one order, but {name!r} came out of turn")
 
 
-def _relative_error(found, expected):
+def _relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     if found.shape != expected.shape:
         return math.inf
     if found.numel() == 0:
@@ -244,7 +246,7 @@ def _relative_error(found, expected):
     return error if error == error else math.inf
 
 
-def _report(trace, group, elements, tolerance):
+def _report(trace: _Trace, group: PointGroup, elements: list[int], tolerance: float) -> EquivarianceReport:
     names = tuple(element_name(g, group) for g in elements)
     last = trace.events[-1]
     error = last.worst()[2]
@@ -253,7 +255,7 @@ def _report(trace, group, elements, tolerance):
     return EquivarianceReport(group.name, names, tolerance, error, outputs, breaks)
 
 
-def _breaks(events, group, tolerance):
+def _breaks(events: list[_Event], group: PointGroup, tolerance: float) -> Iterator[EquivarianceBreak]:
     """The first break, and the later ones in modules whose input is still good."""
     broken = [event.worst()[2] > tolerance for event in events]
     entered = {event.call: index for index, event in enumerate(events) if event.enters}
@@ -270,7 +272,7 @@ def _breaks(events, group, tolerance):
                 yield _break_in_module(events, entered[event.call], index, group)
 
 
-def _break_in_module(events, start, index, group):
+def _break_in_module(events: list[_Event], start: int, index: int, group: PointGroup) -> EquivarianceBreak:
     event = events[index]
     _, element, error = event.worst()
     children = [e for e in events[start + 1 : index] if e.parent == event.call and not e.enters]
@@ -285,7 +287,7 @@ def _break_in_module(events, start, index, group):
     )
 
 
-def _break_in_code(events, entered, index, group):
+def _break_in_code(events: list[_Event], entered: dict[int, int], index: int, group: PointGroup) -> EquivarianceBreak:
     """The input of a submodule is broken though nothing before it is: the code that calls it did that."""
     event = events[index]
     if event.parent is None:

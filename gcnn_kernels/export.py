@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from .functional import ACTIVATION_SLOPES, expand_filters
 from .nn import (
@@ -62,16 +64,16 @@ def to_plain(module: nn.Module) -> nn.Module:
         id(t): t.detach().clone()
         for m in module.modules()
         for t in vars(m).values()
-        if isinstance(t, torch.Tensor) and not t.is_leaf
+        if isinstance(t, Tensor) and not t.is_leaf
     }
     return _replace(copy.deepcopy(module, computed).eval(), {})
 
 
-def _kind(module):
+def _kind(module: nn.Module) -> type[nn.Module] | None:
     return next((kind for kind in _PLAIN if isinstance(module, kind)), None)
 
 
-def _check_faithful(name, layer, kind):
+def _check_faithful(name: str, layer: nn.Module, kind: type[nn.Module]) -> None:
     where = f"module: cannot convert {name or 'it'} ({type(layer).__name__})"
     if type(layer).forward is not kind.forward or "forward" in vars(layer):
         raise TypeError(f"{where}: its forward is not that of {kind.__name__}; convert what it is made of")
@@ -83,7 +85,7 @@ def _check_faithful(name, layer, kind):
             )
 
 
-def _replace(module, done):
+def _replace(module: nn.Module, done: dict[int, tuple[nn.Module, nn.Module]]) -> nn.Module:
     """``done`` is what has been replaced, by the id of what it replaces."""
     if id(module) not in done:
         kind = _kind(module)
@@ -97,33 +99,38 @@ def _replace(module, done):
     return done[id(module)][0]
 
 
-def _conv2d(conv):
+def _conv2d(conv: LiftingConv2d | GroupConv2d) -> list[nn.Module]:
     stack = expand_filters(conv.weight, conv.group).detach()
+    mode: Any = conv.padding_mode  # newer versions of torch want to know that it is one of four strings
     plain = nn.Conv2d(
         stack.shape[1] * conv.groups, stack.shape[0], conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-        conv.groups, bias=conv.bias is not None, padding_mode=conv.padding_mode, device=stack.device, dtype=stack.dtype,
+        conv.groups, bias=conv.bias is not None, padding_mode=mode, device=stack.device, dtype=stack.dtype,
     )  # fmt: skip
     return _filled(plain, conv, stack)
 
 
-def _filled(plain, layer, stack):
+def _filled(
+    plain: nn.Conv2d | nn.ConvTranspose2d | nn.Linear,
+    layer: LiftingConv2d | GroupConv2d | GroupConvTranspose2d | GroupLinear,
+    stack: Tensor,
+) -> list[nn.Module]:
     """The plain layer with its numbers, and what makes a map on the group of its output."""
     order = layer.point_group.order
     plain.weight.data.copy_(stack)
-    if layer.bias is not None:
+    if plain.bias is not None and layer.bias is not None:
         plain.bias.data.copy_(layer.bias.detach().repeat_interleave(order))
     return [plain, nn.Unflatten(-1 if isinstance(plain, nn.Linear) else 1, (layer.out_channels, order))]
 
 
-def _plain_lift(conv):
+def _plain_lift(conv: LiftingConv2d) -> nn.Module:
     return nn.Sequential(*_conv2d(conv))
 
 
-def _plain_conv(conv):
+def _plain_conv(conv: GroupConv2d) -> nn.Module:
     return nn.Sequential(nn.Flatten(1, 2), *_conv2d(conv))
 
 
-def _plain_conv_transpose(conv):
+def _plain_conv_transpose(conv: GroupConvTranspose2d) -> nn.Module:
     stack = expand_filters(conv.weight, conv.group).detach()
     plain = nn.ConvTranspose2d(
         stack.shape[0], stack.shape[1] * conv.groups, conv.kernel_size, conv.stride, conv.padding, conv.output_padding,
@@ -135,42 +142,45 @@ def _plain_conv_transpose(conv):
 class _Norm(nn.Module):
     """Normalisation in evaluation mode. It is traced, so that the result does not refer to this class."""
 
-    def __init__(self, norm):
+    running_mean: Tensor | None
+    running_var: Tensor | None
+
+    def __init__(self, norm: GroupBatchNorm2d | ConditionalGroupBatchNorm2d):
         super().__init__()
         self.by_batch = not norm.track_running_stats
         for name in ("running_mean", "running_var"):
             self.register_buffer(name, None if self.by_batch else getattr(norm, name).detach().clone())
         self.eps, self.slope = norm.eps, ACTIVATION_SLOPES[norm.activation]
 
-    def _normalize(self, x, weight=None, bias=None):
+    def _normalize(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, self.by_batch, eps=self.eps)
 
-    def _activate(self, y):
+    def _activate(self, y: Tensor) -> Tensor:
         return y if self.slope == 1 else F.leaky_relu(y, self.slope) if self.slope else F.relu(y)
 
 
 class _PlainNorm(_Norm):
-    def __init__(self, norm):
+    def __init__(self, norm: GroupBatchNorm2d):
         super().__init__(norm)
         self.weight = None if norm.weight is None else nn.Parameter(norm.weight.detach().clone())
         self.bias = None if norm.bias is None else nn.Parameter(norm.bias.detach().clone())
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self._activate(self._normalize(x, self.weight, self.bias))
 
 
 class _PlainConditionalNorm(_Norm):
-    def __init__(self, norm):
+    def __init__(self, norm: ConditionalGroupBatchNorm2d):
         super().__init__(norm)
         self.scale, self.shift = _plain_linear(norm.scale), _plain_linear(norm.shift)
 
-    def forward(self, x, condition):
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         y = self._normalize(x).movedim((0, 1), (-2, -1))
         y = (1 + self.scale(condition)) * y + self.shift(condition)
         return self._activate(y.movedim((-2, -1), (0, 1)))
 
 
-def _plain_group_linear(linear):
+def _plain_group_linear(linear: GroupLinear) -> nn.Module:
     stack = expand_filters(linear.weight[..., None, None], linear.group).detach().flatten(1)
     plain = nn.Linear(
         stack.shape[1], stack.shape[0], bias=linear.bias is not None, device=stack.device, dtype=stack.dtype
@@ -178,7 +188,7 @@ def _plain_group_linear(linear):
     return nn.Sequential(nn.Flatten(-2), *_filled(plain, linear, stack))
 
 
-def _plain_linear(linear):
+def _plain_linear(linear: nn.Linear) -> nn.Linear:
     plain = nn.Linear(linear.in_features, linear.out_features, device=linear.weight.device, dtype=linear.weight.dtype)
     plain.weight.data.copy_(linear.weight.detach())
     plain.bias.data.copy_(linear.bias.detach())
@@ -186,25 +196,25 @@ def _plain_linear(linear):
 
 
 class _Max(nn.Module):
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x.amax(2)
 
 
 class _Mean(nn.Module):
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x.mean(2)
 
 
 class _Formula(nn.Module):
-    def __init__(self, layer):
+    def __init__(self, layer: nn.Module):
         super().__init__()
-        self.layer = layer
+        self.layer: Any = layer
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.layer.formula(x)
 
 
-def _plain_formula(layer):
+def _plain_formula(layer: nn.Module) -> nn.Module:
     """A layer that is plain torch but for the checks of its arguments: what it computes, traced."""
     for name, child in layer.named_children():
         setattr(layer, name, _replace(child, {}))
@@ -226,7 +236,7 @@ _FORMULAS = (
     SpatialUpsample,
 )
 
-_PLAIN = {
+_PLAIN: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     LiftingConv2d: _plain_lift,
     GroupConv2d: _plain_conv,
     GroupConvTranspose2d: _plain_conv_transpose,

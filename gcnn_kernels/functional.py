@@ -17,10 +17,23 @@ from .ops.library import OPS
 
 ACTIVATION_SLOPES = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
 
+# stride, padding, dilation, algorithm, backend, groups, as the operator takes them
+_Options = tuple[tuple[int, int], tuple[int, int], tuple[int, int], str, str, int]
+
 
 def lift_conv2d(
-    x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, groups=1, *, algorithm="auto", backend="auto"
-):
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    group: str | PointGroup = "p4",
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] | str = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> Tensor:
     """Lifting convolution: from an image to a feature map on the group.
 
         y(h, p) = bias + sum_t w[h^-1 t] x(p + t)        (Cohen & Welling 2016, eq. 10)
@@ -58,8 +71,18 @@ def lift_conv2d(
 
 
 def group_conv2d(
-    x, weight, bias=None, group="p4", stride=1, padding=0, dilation=1, groups=1, *, algorithm="auto", backend="auto"
-):
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    group: str | PointGroup = "p4",
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] | str = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> Tensor:
     """Group convolution: from a feature map on the group to another.
 
         y(h, p) = bias + sum_{s,t} w[h^-1 s, h^-1 t] x(s, p + t)        (Cohen & Welling 2016, eq. 11)
@@ -156,7 +179,17 @@ def group_conv_transpose2d(
     return y if bias is None else y + bias.to(y.dtype)[:, None, None, None]
 
 
-def _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, backend):
+def _checked(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int] | str,
+    dilation: int | tuple[int, int],
+    groups: int,
+    algorithm: str,
+    backend: str,
+) -> tuple[Tensor, _Options]:
     """The map, padded where the operator cannot, and the operator's options."""
     cout, cin, _, k, _ = weight.shape
     groups = checks.whole("groups", groups, 1)
@@ -167,7 +200,7 @@ def _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, back
     return x, (stride, padding, dilation, algorithm, backend, groups)
 
 
-def _check_filter(x, weight, bias, cin, cout, groups):
+def _check_filter(x: Tensor, weight: Tensor, bias: Tensor | None, cin: int, cout: int, groups: int) -> None:
     k, k_width = weight.shape[-2:]
     if k != k_width or k == 0:
         raise ValueError(f"weight: expected a square filter, at least 1 x 1, got {k} x {k_width}")
@@ -185,19 +218,28 @@ def _check_filter(x, weight, bias, cin, cout, groups):
         checks.same_dtype("bias", bias, "x", x)
 
 
-def _conv_of_cosets(x, weight, bias, point, options):
-    q = point.cosets
-    if options[-1] == x.shape[1] == weight.shape[0] and x.shape[2] > 1:  # depthwise
+def _conv_of_cosets(x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, options: _Options) -> Tensor:
+    if x.shape[2] == 1:
+        return _lift_to_cosets(x, weight, bias, point, options)
+    if options[-1] == x.shape[1] == weight.shape[0]:  # depthwise
         return _depthwise_on_cosets(x, weight, bias, point, options)
-    if x.shape[2] > 1:
-        x = split_cosets(x, point)
     if bias is not None:
-        bias = bias.repeat_interleave(q)
-    y = OPS.conv(x, OPS.coset_filters(weight, point.name), bias, point.grid_subgroup.name, *options)
+        bias = bias.repeat_interleave(point.cosets)
+    y = OPS.conv(
+        split_cosets(x, point), OPS.coset_filters(weight, point.name), bias, point.grid_subgroup.name, *options
+    )
     return join_cosets(y, point)
 
 
-def _depthwise_on_cosets(x, weight, bias, point, options):
+def _lift_to_cosets(x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, options: _Options) -> Tensor:
+    """Coset by coset: whole planes are put together then, instead of the channels of each pixel."""
+    filters = OPS.coset_filters(weight, point.name).unflatten(0, (-1, point.cosets))  # [Cout, q, Cin, 1, k, k]
+    return stack_cosets([OPS.conv(x, f, bias, point.grid_subgroup.name, *options) for f in filters.unbind(1)])
+
+
+def _depthwise_on_cosets(
+    x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, options: _Options
+) -> Tensor:
     """As sums of depthwise convolutions from coset to coset; one with cosets as channels would not be depthwise."""
     sub, *geometry = point.grid_subgroup.name, *options
     filters = OPS.coset_filters(weight, point.name).unflatten(0, (-1, point.cosets))  # [C, q, q, |K|, k, k]
@@ -212,7 +254,13 @@ def _depthwise_on_cosets(x, weight, bias, point, options):
     return stack_cosets(outputs)
 
 
-def _resolve_padding(x, k, stride, padding, dilation):
+def _resolve_padding(
+    x: Tensor,
+    k: int,
+    stride: tuple[int, int],
+    padding: int | tuple[int, int] | str,
+    dilation: tuple[int, int],
+) -> tuple[Tensor, tuple[int, int]]:
     if not isinstance(padding, str):
         return x, checks.pair("padding", padding, 0)
     checks.one_of("padding", padding, ("valid", "same"))
@@ -234,19 +282,19 @@ def same_padding(k: int, dilation: tuple[int, int]) -> tuple[tuple[int, int], tu
 
 
 def group_batch_norm(
-    x,
-    running_mean,
-    running_var,
-    weight=None,
-    bias=None,
-    training=False,
-    momentum=0.1,
-    eps=1e-5,
-    activation=None,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    activation: str | None = None,
     *,
-    sync=False,
-    backend="auto",
-):
+    sync: bool = False,
+    backend: str = "auto",
+) -> Tensor:
     """Batch norm of feature maps on the group, with moments pooled over batch, plane and group, and an activation.
 
     Equivalent to ``activation(F.batch_norm(x.flatten(2), ...)).view_as(x)``, and equivariant because all slots of a map
@@ -298,7 +346,18 @@ def group_batch_norm(
     return y if x.dim() == 5 else y.squeeze(2)
 
 
-def _train_batch_norm(x, running_mean, running_var, weight, bias, momentum, eps, slope, sync, backend):
+def _train_batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+    slope: float,
+    sync: bool,
+    backend: str,
+) -> Tensor:
     if sync and not dist.is_initialized():
         raise RuntimeError("sync: expected an initialised torch.distributed process group, got none")
     if x.numel() // x.shape[1] < 2 and not sync:
@@ -346,8 +405,7 @@ def group_linear(
     """
     point = point_group(group)
     checks.one_of("algorithm", algorithm, ("auto", "fourier", "expand"))
-    shape = f"[..., Cin, {point.order}]"
-    checks.tensor("x", x, dims=tuple(range(2, 65)), shape=shape)
+    checks.tensor("x", x, dims=tuple(range(2, 65)), shape=f"[..., Cin, {point.order}]")
     checks.tensor("weight", weight, dims=(3,), shape=f"[Cout, Cin, {point.order}]")
     checks.slots("x", x, -1, point)
     checks.slots("weight", weight, 2, point)
@@ -373,12 +431,12 @@ def group_linear(
 
 
 @table
-def _quotients(group, device):
+def _quotients(group: str, device: torch.device) -> Tensor:
     """int64 ``[order, order]``: h^-1 s."""
     return constant(point_group(group).quotient, device, torch.int64)
 
 
-def group_max_pool(x, *, backend="auto"):
+def group_max_pool(x: Tensor, *, backend: str = "auto") -> Tensor:
     """Maximum over the group, ``[B, C, order, H, W]`` -> ``[B, C, H, W]``; of equal values the first one's slot counts.
 
     A monotone activation commutes with it, ``relu(max(x)) == max(relu(x))``, and is cheaper after it.
@@ -389,14 +447,14 @@ def group_max_pool(x, *, backend="auto"):
     return OPS.group_max(x, backend)[0]
 
 
-def group_avg_pool(x):
+def group_avg_pool(x: Tensor) -> Tensor:
     """Mean over the group, ``[B, C, order, H, W]`` -> ``[B, C, H, W]``."""
     checks.tensor("x", x, dims=(5,), shape="[B, C, order, H, W]")
     y = x.mean(2)
     return y.contiguous(memory_format=plane_format(x))
 
 
-def restrict(x: torch.Tensor, group: str | PointGroup, subgroup: str | PointGroup) -> torch.Tensor:
+def restrict(x: Tensor, group: str | PointGroup, subgroup: str | PointGroup) -> Tensor:
     """The same map as one on a subgroup K of its group H: each coset K c becomes a channel.
 
         y(C * [H:K] + c, k, p) = x(C, k c, p)
@@ -423,22 +481,22 @@ def restrict(x: torch.Tensor, group: str | PointGroup, subgroup: str | PointGrou
 
 
 @table
-def _coset_slots(group, subgroup, device):
+def _coset_slots(group: str, subgroup: str, device: torch.device) -> Tensor:
     return constant(point_group(group).coset_slots(point_group(subgroup)), device)
 
 
-def check_restricted(x: torch.Tensor, point: PointGroup) -> None:
+def check_restricted(x: Tensor, point: PointGroup) -> None:
     checks.tensor("x", x, dims=(3, 4, 5), shape=f"[B, C, {point.order}, ...]")
     checks.slots("x", x, 2, point)
 
 
-def choose_cosets(x: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+def choose_cosets(x: Tensor, slots: Tensor) -> Tensor:
     """``[B, C, |H|, ...]`` -> ``[B, C * [H:K], |K|, ...]``, of the slots int64 ``[[H:K], |K|]``."""
     y = x[:, :, slots].flatten(1, 2)
     return to_map_format(y, x) if x.dim() == 5 else y
 
 
-def expand_filters(weight, group, *, backend="auto"):
+def expand_filters(weight: Tensor, group: str | PointGroup, *, backend: str = "auto") -> Tensor:
     """The filter stack: every filter in every pose, for an ordinary ``conv2d``.
 
     Args:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
+from collections.abc import Iterator
 
 import torch
 
@@ -19,7 +21,9 @@ def report() -> str:
     lines += ["", "binaries"]
     for name in ("_cpu", "_cuda"):
         path, reason = binaries.load(name)
-        lines.append(f"  {name:<11} {path or 'not usable: ' + reason}")
+        lines.append(f"  {name:<11} {path or f'not usable: {reason}'}")
+        if name == "_cpu" and path:
+            lines.append(f"  {'':<11} compiled by {torch.ops.gcnn_cpu.compiler()}")
     lines += ["", "backends, in the order in which 'auto' tries them"]
     for name, backend in BACKENDS.items():
         reason = backend.unavailable()
@@ -29,26 +33,37 @@ def report() -> str:
     return "\n".join(lines)
 
 
-def _versions():
+def _versions() -> Iterator[tuple[str, str]]:
     yield "python", platform.python_version()
     yield "torch", f"{torch.__version__} (CUDA {torch.version.cuda or 'none'})"
     try:
         yield "triton", importlib.metadata.version("triton")
     except importlib.metadata.PackageNotFoundError:
         yield "triton", "not installed"
-    yield "CPU", f"{torch.get_num_threads()} threads"
+    yield "CPU", _cpu()
     for index in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(index)
         yield f"GPU {index}", f"{torch.cuda.get_device_name(index)}, compute capability {major}.{minor}"
 
 
-def _devices():
+def _cpu() -> str:
+    threads = torch.get_num_threads()
+    parts = [f"{threads} thread{'s' if threads > 1 else ''}"]
+    if binaries.load("_cpu")[0] is not None:
+        try:
+            parts.insert(0, f"instruction set {torch.ops.gcnn_cpu.isa()}")
+        except RuntimeError:
+            parts.insert(0, f"GCNN_CPU_ISA={os.environ['GCNN_CPU_ISA']} is not usable")
+    return ", ".join(parts)
+
+
+def _devices() -> Iterator[torch.device]:
     yield torch.device("cpu")
     if torch.cuda.is_available():
         yield torch.device("cuda", torch.cuda.current_device())
 
 
-def _choices(device):
+def _choices(device: torch.device) -> Iterator[str]:
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     for group in map(point_group, ("p4", "p4m")):
         for title, channels, slots in (("lifting 3 -> 64", 3, 1), ("group conv 64 -> 64", 64, group.order)):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol
+
 import torch
+from torch import Tensor
 
 from .functional import expand_filters
 from .groups import PointGroup
@@ -11,7 +15,14 @@ from .nn import GroupConv2d, LiftingConv2d
 __all__ = ["from_filter_stack", "load_escnn"]
 
 
-def from_filter_stack(stack: torch.Tensor, group: PointGroup, in_slots: int) -> torch.Tensor:
+class R2Conv(Protocol):
+    """What is used of an ``escnn.nn.R2Conv``."""
+
+    def expand_parameters(self) -> tuple[Tensor, Tensor | None]:
+        """Its filters for ``conv2d`` and its bias."""
+
+
+def from_filter_stack(stack: Tensor, group: PointGroup, in_slots: int) -> Tensor:
     """The base filter of a stack of filters in all poses, as other libraries hold or export it.
 
     Their elements are ordered as ours, or, where they reflect about another axis or put the reflection first, with the
@@ -44,7 +55,7 @@ def from_filter_stack(stack: torch.Tensor, group: PointGroup, in_slots: int) -> 
     raise ValueError(f"stack: its filters are not the poses of one filter under the group {group.name!r}")
 
 
-def load_escnn(layer: LiftingConv2d | GroupConv2d, conv) -> None:
+def load_escnn(layer: LiftingConv2d | GroupConv2d, conv: R2Conv) -> None:
     """Copies the weights of an ``escnn.nn.R2Conv`` between regular fields (or from scalar fields, for lifting).
 
     Args:
@@ -54,21 +65,21 @@ def load_escnn(layer: LiftingConv2d | GroupConv2d, conv) -> None:
     Raises:
         ValueError: if the filters do not fit the layer.
     """
-    stack, bias = (None if t is None else t.detach() for t in conv.expand_parameters())
+    stack, bias = conv.expand_parameters()
     group = layer.point_group
     in_slots = 1 if isinstance(layer, LiftingConv2d) else group.order
-    weight = from_filter_stack(stack, group, in_slots)
+    weight = from_filter_stack(stack.detach(), group, in_slots)
     if weight.shape != layer.weight.shape:
         raise ValueError(f"conv: expected filters {tuple(layer.weight.shape)}, got {tuple(weight.shape)}")
     if (bias is None) != (layer.bias is None):
         raise ValueError(f"conv: expected {'no ' if layer.bias is None else ''}bias as the layer has")
     with torch.no_grad():
         layer.weight.copy_(weight)
-        if bias is not None:
+        if bias is not None and layer.bias is not None:
             layer.bias.copy_(bias[:: group.order])
 
 
-def _slot_orders(group):
+def _slot_orders(group: PointGroup) -> Iterator[list[int]]:
     """Lists of their slots in our order: rotations alike, mirror elements alike or in a reversed cyclic order."""
     n = group.rotations
     rotations = list(range(n))

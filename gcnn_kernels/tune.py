@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -99,7 +100,19 @@ def measured(device: torch.device) -> Iterator[dict]:
                     yield {**cost.layer_key(problem, kind), **cost.layer_sizes(problem), "milliseconds": times}
 
 
-def layer_problem(op, group, lifting, in_channels, out_channels, size, batch, dtype, device, kernel=3) -> ConvProblem:
+def layer_problem(
+    op: str,
+    group: str,
+    lifting: bool,
+    in_channels: int,
+    out_channels: int,
+    size: int,
+    batch: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    kernel: int = 3,
+) -> ConvProblem:
+    """The convolution of one of :data:`LAYERS`."""
     point = point_group(group)
     slots, padding = 1 if lifting else point.order, kernel // 2
     return ConvProblem.of(
@@ -110,8 +123,10 @@ def layer_problem(op, group, lifting, in_channels, out_channels, size, batch, dt
 
 def milliseconds(problem: ConvProblem, algorithm: str) -> float:
     """Of one operator in channels_last_3d on random numbers; the median of what fits into a fifth of a second."""
-    kernels, last = BACKENDS["triton"].conv.algorithms[algorithm], torch.channels_last_3d
-    make = {"dtype": problem.dtype, "device": problem.device}
+    conv, last = BACKENDS["triton"].conv, torch.channels_last_3d
+    assert conv is not None
+    kernels = conv.algorithms[algorithm]
+    make: dict[str, Any] = {"dtype": problem.dtype, "device": problem.device}
     x = torch.randn(problem.in_shape, **make).contiguous(memory_format=last)
     y = torch.randn(problem.out_shape, **make).contiguous(memory_format=last)
     weight = torch.randn(problem.weight_shape, **make)

@@ -7,14 +7,25 @@
 #include <cstdlib>
 #include <string>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace gcnn {
 namespace {
+
+#if defined(__x86_64__)
+// clang's __builtin_cpu_supports does not know the name.
+bool has_f16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
 
 bool has(Isa isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                               __builtin_cpu_supports("f16c");
+  if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   if (isa == Isa::avx512) return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && has(Isa::avx2);
 #endif
@@ -62,8 +73,16 @@ std::string isa_name() {
   return isa == gcnn::Isa::avx512 ? "avx512" : isa == gcnn::Isa::avx2 ? "avx2" : "portable";
 }
 
+int64_t vector_bytes() { return gcnn::kernels<float>().lanes * static_cast<int64_t>(sizeof(float)); }
+
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) { m.def("isa() -> str"); }
+STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
+  m.def("isa() -> str");
+  m.def("vector_bytes() -> int");
+}
 
-STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CompositeExplicitAutograd, m) { m.impl("isa", TORCH_BOX(&isa_name)); }
+STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CompositeExplicitAutograd, m) {
+  m.impl("isa", TORCH_BOX(&isa_name));
+  m.impl("vector_bytes", TORCH_BOX(&vector_bytes));
+}

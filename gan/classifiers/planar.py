@@ -10,7 +10,7 @@ from torch import nn
 
 import gcnn_kernels as gk
 
-from ..networks.blocks import Downsample
+from ..networks.blocks import downsample
 from .normalised import NormalisedClassifier
 
 
@@ -69,7 +69,7 @@ class PlanarClassifier(NormalisedClassifier):
             raise ValueError(f"resolution: expected at least 12, got {resolution}")
         group, width, self.pooled = MODELS[model]
         kind = gk.nn.LiftingConv2d if self.pooled else gk.nn.GroupConv2d
-        self.down = Downsample("max")
+        self.down = downsample("max")
         self.downs = _poolings(resolution)
         self.lift = gk.nn.LiftingConv2d(channels, width, 3, group=group)
         self.convs = nn.ModuleList(kind(width, width, 3, group=group) for _ in self.downs[1:])

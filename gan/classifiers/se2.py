@@ -10,7 +10,7 @@ from torch import nn
 
 import gcnn_kernels as gk
 
-from ..networks.blocks import Downsample
+from ..networks.blocks import downsample
 from .normalised import NormalisedClassifier
 
 #: number of orientations -> group, maps of every layer on it. The widths give N = 1 ... 16 about as many parameters.
@@ -56,7 +56,7 @@ class SE2Classifier(NormalisedClassifier):
         if resolution < 2 * KERNEL - 1:
             raise ValueError(f"resolution: expected at least {2 * KERNEL - 1}, got {resolution}")
         group, width = ORIENTATIONS[orientations]
-        self.down = Downsample("max")
+        self.down = downsample("max")
         self.downs = _poolings(resolution)
         self.convs = nn.ModuleList(
             (gk.nn.GroupConv2d if depth else gk.nn.LiftingConv2d)(

@@ -33,39 +33,20 @@ def conv(
     return kind(cin, cout, k, padding="same", bias=bias, group=group, groups=groups)
 
 
-def plane_wise(function, x: torch.Tensor) -> torch.Tensor:
-    """``function`` of images ``[N, C, H, W]`` on every slot of a map; without a copy if that is channels_last_3d."""
-    if x.dim() == 4:
-        return function(x)
-    batch, slots = x.shape[0], x.shape[2]
-    return function(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, slots)).transpose(1, 2)
-
-
-class Upsample(nn.Module):
+def upsample() -> nn.Module:
     """Nearest neighbour, twice the size."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return plane_wise(lambda planes: F.interpolate(planes, scale_factor=2.0, mode="nearest"), x)
+    return gk.nn.SpatialUpsample(2)
 
 
-class Downsample(nn.Module):
-    """Half the size, rounded down, by 2 x 2 pooling; by 3 x 3 with stride 2 where the size is odd.
+def downsample(kind: str) -> nn.Module:
+    """Half the size by "average" or "max" pooling, 2 x 2, and 3 x 3 where a side is odd; or by "blur", (1 3 3 1).
 
-    A 2 x 2 window leaves out the last row of an odd plane, and a turned image another row than the image itself: a
-    discriminator with 7 x 7 maps would not be invariant.
+    (A 2 x 2 window would leave out the last row of an odd plane, and another row of the rotated image: a discriminator
+    with 7 x 7 maps would not be invariant.)
     """
-
-    def __init__(self, kind: str):
-        super().__init__()
-        self.kind = kind
-        self.function = {"average": F.avg_pool2d, "max": F.max_pool2d}[kind]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        size = tuple(2 + n % 2 for n in x.shape[-2:])
-        return plane_wise(lambda planes: self.function(planes, size, stride=2), x)
-
-    def extra_repr(self) -> str:
-        return repr(self.kind)
+    if kind == "blur":
+        return gk.nn.SpatialBlurPool2d()
+    return {"average": gk.nn.SpatialAvgPool2d, "max": gk.nn.SpatialMaxPool2d}[kind](2)
 
 
 class ConvBlockG(nn.Module):
@@ -75,7 +56,7 @@ class ConvBlockG(nn.Module):
         super().__init__()
         self.conv = conv(cin, cout, 3, group, lift=lift, bias=not norm)
         self.norm = _conditional_norm(cout, condition) if norm else None
-        self.up = Upsample() if resample else nn.Identity()
+        self.up = upsample() if resample else nn.Identity()
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         x = self.conv(x)
@@ -92,7 +73,7 @@ class ResBlockG(nn.Module):
         self.norm2 = _conditional_norm(cout, condition)
         self.conv2 = conv(cout, cout, 3, group)
         self.skip = conv(cin, cout, 1, group, lift=lift)
-        self.up = Upsample() if resample else nn.Identity()
+        self.up = upsample() if resample else nn.Identity()
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         y = self.conv1(self.up(self.norm1(x, condition)))
@@ -107,7 +88,7 @@ class ConvBlockD(nn.Sequential):
         super().__init__()
         self.conv = conv(cin, cout, 3, group, lift=lift, bias=True)
         self.activation = nn.LeakyReLU(SLOPE)
-        self.down = Downsample(pool) if resample else nn.Identity()
+        self.down = downsample(pool) if resample else nn.Identity()
 
 
 class ResBlockD(nn.Module):
@@ -118,7 +99,7 @@ class ResBlockD(nn.Module):
 
     def __init__(self, cin, cout, group, *, lift, resample, pool):
         super().__init__()
-        down = Downsample(pool) if resample else nn.Identity()
+        down = downsample(pool) if resample else nn.Identity()
         self.activation1 = nn.ReLU()
         self.conv1 = conv(cin, cout, 3, group, lift=lift, bias=True)
         self.activation2 = nn.ReLU()
@@ -185,7 +166,7 @@ class BottleneckStageD(nn.Sequential):
 
     def __init__(self, cin, cout, group, *, lift, resample, pool):
         super().__init__()
-        self.down = _downsample(pool) if resample else nn.Identity()
+        self.down = downsample(pool) if resample else nn.Identity()
         self.enter = _entrance(cin, cout, group, lift)
         self.blocks = nn.Sequential(*(Bottleneck(cout, group) for _ in range(BLOCKS_PER_STAGE)))
 
@@ -209,10 +190,6 @@ def _entrance(cin, cout, group, lift):
     if lift:
         return conv(cin, cout, 3, group, lift=True)
     return conv(cin, cout, 1, group) if cin != cout else nn.Identity()
-
-
-def _downsample(kind):
-    return gk.nn.SpatialBlurPool2d() if kind == "blur" else Downsample(kind)
 
 
 GENERATOR_BLOCKS = {"conv": ConvBlockG, "residual": ResBlockG, "bottleneck": BottleneckStageG}

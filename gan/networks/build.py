@@ -67,7 +67,7 @@ def build_discriminator(
             (``Discriminator.rotation_logits``).
 
     Raises:
-        ValueError: also if that head is asked of a discriminator whose features do not change under quarter turns.
+        ValueError: also if the discriminator is rotation-invariant, so that the head could learn nothing.
     """
     table, arguments = _resolve(PRESETS, preset, group, width, image_channels)
     network = Discriminator(

@@ -60,7 +60,7 @@ class Generator(nn.Module):
         self.image_shape = (image_channels, size, size)
 
     def embed(self, labels: torch.Tensor) -> torch.Tensor:
-        """The embeddings ``[B, E]`` of classes int64 ``[B]``; between two classes go linearly here."""
+        """The embeddings ``[B, E]`` of classes int64 ``[B]``; interpolate between classes linearly in this space."""
         return self.embedding(labels)
 
     def forward(

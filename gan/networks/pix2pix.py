@@ -16,7 +16,7 @@ from torch import nn
 
 import gcnn_kernels as gk
 
-from .blocks import Downsample, Upsample, conv
+from .blocks import conv, downsample, upsample
 from .tables import PatchTable, TranslatorTable
 
 BatchNorm = partial(gk.nn.GroupBatchNorm2d, activation="leaky_relu", track_running_stats=False)
@@ -28,7 +28,7 @@ class DownBlock(nn.Sequential):
     def __init__(self, cin, cout, group, *, lift=False, resample=True, norm=True):
         super().__init__(
             conv(cin, cout, 3, group, lift=lift, bias=not norm),
-            Downsample("average") if resample else nn.Identity(),
+            downsample("average") if resample else nn.Identity(),
             BatchNorm(cout) if norm else nn.LeakyReLU(0.2),
         )
 
@@ -37,7 +37,7 @@ class UpBlock(nn.Sequential):
     """Upsampling, 3 x 3 convolution, batch norm, LeakyReLU."""
 
     def __init__(self, cin, cout, group):
-        super().__init__(Upsample(), conv(cin, cout, 3, group), BatchNorm(cout))
+        super().__init__(upsample(), conv(cin, cout, 3, group), BatchNorm(cout))
 
 
 class Translator(nn.Module):
@@ -60,7 +60,7 @@ class Translator(nn.Module):
         for cout, skip in zip(up, reversed(down[:-1]), strict=True):
             self.up.append(UpBlock(cin, cout, group))
             cin = cout + skip
-        self.to_image = nn.Sequential(Upsample(), conv(cin, image_channels, 3, group, bias=True))
+        self.to_image = nn.Sequential(upsample(), conv(cin, image_channels, 3, group, bias=True))
         self.pool = gk.nn.GroupAvgPool()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -44,7 +44,10 @@ def choose_for_conv(problem: ConvProblem, algorithm: str, backend: str) -> tuple
         lambda: f"{problem.op} (group {problem.group.name}, algorithm {algorithm}, {problem.dtype}, {problem.device})",
         lambda candidate: candidate.conv.unsupported(problem, algorithm),
     )
-    return chosen, chosen.conv.choose_algorithm(problem) if algorithm == "auto" else algorithm
+    if algorithm == "auto":
+        assert chosen.conv is not None  # else it would not have been chosen
+        algorithm = chosen.conv.choose_algorithm(problem)
+    return chosen, algorithm
 
 
 def _choose(operation, device, dtype, name, what, unsupported=None) -> Backend:

@@ -44,7 +44,9 @@ class ConvKernels(Protocol):
 class Conv(Protocol):
     """Convolutions, by one or several algorithms."""
 
-    algorithms: Mapping[str, ConvKernels]
+    @property
+    def algorithms(self) -> Mapping[str, ConvKernels]:
+        """The kernels of each algorithm, by name."""
 
     def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
         """Why this problem cannot be served with this algorithm ("auto" included), or None."""

@@ -66,7 +66,7 @@ class _Tracer(fx.Tracer):
         return type(module).__module__.startswith("gcnn_kernels") or super().is_leaf_module(module, qualified_name)
 
 
-def _trace(network):
+def _trace(network: nn.Module) -> fx.Graph:
     """The graph in training mode, which has to be that in evaluation mode too, but for functions such as dropout."""
     try:
         evaluation = _Tracer().trace(network.eval())

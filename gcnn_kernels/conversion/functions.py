@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,8 @@ def _is_stable(index):
 
 def upsample_of(node: fx.Node) -> nn.Upsample:
     """The layer that is the same as a call of ``F.interpolate``."""
-    options = dict(zip(("size", "scale_factor", "mode", "align_corners"), node.args[1:], strict=False)) | node.kwargs
+    names = ("size", "scale_factor", "mode", "align_corners")
+    options: dict[str, Any] = dict(zip(names, node.args[1:], strict=False)) | node.kwargs
     if options.get("size") is not None:
         raise Unconvertible("F.interpolate to a given size; take scale_factor=, a whole number")
     return nn.Upsample(

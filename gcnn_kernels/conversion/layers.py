@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from .. import nn as gnn
+
+if TYPE_CHECKING:
+    from .walk import Conversion
 
 _ELEMENTWISE = (
     nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.CELU, nn.ReLU6, nn.Hardswish, nn.Hardtanh,
@@ -48,7 +52,9 @@ class PlaneConv2d(gnn.GroupConv2d):
         return super().forward(x)
 
 
-def convert_layer(layer, value, conversion, is_head):
+def convert_layer(
+    layer: nn.Module, value: Value, conversion: Conversion, is_head: bool
+) -> tuple[nn.Module | None, nn.Module, Value]:
     """The counterpart of a layer.
 
     Args:

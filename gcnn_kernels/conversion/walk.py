@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from .. import nn as gnn
+from ..groups import PointGroup
 from .functions import ELEMENTWISE, ELEMENTWISE_METHODS, SOFTMAX, check_shape_access, is_smooth, upsample_of
 from .layers import Unconvertible, Value, convert_layer
 
@@ -26,7 +27,7 @@ class Conversion:
         pool: the class of the pooling over the group.
     """
 
-    def __init__(self, network, group, divisor, pool):
+    def __init__(self, network: fx.GraphModule, group: PointGroup, divisor: float, pool: type[nn.Module]):
         self.network, self.graph = network, network.graph
         self.modules = dict(network.named_modules())
         self.group, self.divisor, self.pool = group, divisor, pool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import _checks as checks
 from .._layout import to_map_format
+from ..groups import PointGroup
 from .layer import Layer
 from .linear import GroupLinear
 
@@ -42,7 +44,7 @@ class GroupSelfAttention2d(Layer):
         self,
         channels: int,
         num_heads: int = 1,
-        group: str = "p4",
+        group: str | PointGroup = "p4",
         bias: bool = True,
         *,
         any_order: bool = True,
@@ -57,9 +59,9 @@ class GroupSelfAttention2d(Layer):
         if channels % num_heads:
             raise ValueError(f"num_heads: expected a divisor of channels {channels}, got {num_heads}")
         self.any_order = any_order
-        options = {"bias": bias, "group": group, "algorithm": algorithm, "device": device, "dtype": dtype}
-        self.qkv = GroupLinear(channels, 3 * channels, **options)
-        self.out = GroupLinear(channels, channels, **options)
+        options: dict[str, Any] = {"group": group, "algorithm": algorithm, "device": device, "dtype": dtype}
+        self.qkv = GroupLinear(channels, 3 * channels, bias, **options)
+        self.out = GroupLinear(channels, channels, bias, **options)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         order = self.qkv.point_group.order
@@ -68,7 +70,7 @@ class GroupSelfAttention2d(Layer):
         with sdpa_kernel(SDPBackend.MATH) if self.any_order and wanted else nullcontext():
             return to_map_format(self.formula(x), x)
 
-    def formula(self, x):
+    def formula(self, x: torch.Tensor) -> torch.Tensor:
         """``forward`` in traceable operators alone."""
         qkv = self.qkv(x.flatten(3).permute(0, 3, 1, 2))  # [B, N, 3 C, order]
         qkv = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 5, 1, 4).flatten(2, 3)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +13,16 @@ from .._layout import to_map_format
 from ..backends import check_choice
 from ..functional import group_conv2d, group_conv_transpose2d, lift_conv2d, same_padding
 from ..groups import PointGroup, point_group
-from .layer import Layer
+from .layer import WeightedLayer
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class _GroupConv(Layer):
+class _GroupConv(WeightedLayer):
     """What lifting and group convolution share. State dict: ``weight`` and ``bias``, shaped and ordered as GrouPy's."""
 
     _lifts: bool
+    padding: tuple[int, int] | str
     # What is printed where it differs, in this order.
     _defaults: ClassVar[dict[str, object]] = {
         "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "dilation": (1, 1), "groups": 1,
@@ -34,19 +34,19 @@ class _GroupConv(Layer):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
-        stride=1,
-        padding=0,
-        dilation=1,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        group: str = "p4",
+        group: str | PointGroup = "p4",
         *,
         groups: int = 1,
         algorithm: str = "auto",
         backend: str = "auto",
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.point_group = point_group(group)
@@ -76,19 +76,8 @@ class _GroupConv(Layer):
         slots = () if self._lifts else (self.point_group.order,)
         return (self.out_channels, self.in_channels // self.groups, *slots, self.kernel_size, self.kernel_size)
 
-    @property
-    def group(self) -> str:
-        return self.point_group.name
-
-    def reset_parameters(self) -> None:
-        """As ``nn.Conv2d``: uniform with variance 1 / (3 fan_in); the fan-in counts the group."""
-        bound = 1 / math.sqrt(self.weight[0].numel())
-        nn.init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            nn.init.uniform_(self.bias, -bound, bound)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        padding = self.padding
+        padding: int | tuple[int, int] | str = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._pad(x), 0
         convolve = lift_conv2d if self._lifts else group_conv2d
@@ -97,10 +86,10 @@ class _GroupConv(Layer):
             algorithm=self.algorithm, backend=self.backend,
         )  # fmt: skip
 
-    def _pad(self, x):
+    def _pad(self, x: torch.Tensor) -> torch.Tensor:
         if self.padding == "valid":
             return x
-        if self.padding == "same":
+        if isinstance(self.padding, str):  # "same"
             near, far = same_padding(self.kernel_size, self.dilation)
         else:
             near = far = self.padding
@@ -133,7 +122,7 @@ class LiftingConv2d(_GroupConv):
 
     _lifts = True
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """GrouPy and its ports have filters ``[out_channels, in_channels, 1, k, k]``."""
         weight = state_dict.get(f"{prefix}weight")
         if weight is not None and weight.dim() == 5 and weight.shape[2] == 1:
@@ -166,12 +155,13 @@ class GroupConvTranspose2d(_GroupConv):
     """
 
     _lifts = False
+    padding: tuple[int, int]
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] = 0,
         output_padding: int | tuple[int, int] = 0,
@@ -182,8 +172,8 @@ class GroupConvTranspose2d(_GroupConv):
         groups: int = 1,
         algorithm: str = "auto",
         backend: str = "auto",
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         padding = checks.pair("padding", padding, 0)
         super().__init__(
@@ -192,7 +182,7 @@ class GroupConvTranspose2d(_GroupConv):
         )  # fmt: skip
         self.output_padding = checks.pair("output_padding", output_padding, 0)
 
-    def _weight_shape(self):
+    def _weight_shape(self) -> tuple[int, ...]:
         out = self.out_channels // self.groups
         return (self.in_channels, out, self.point_group.order, self.kernel_size, self.kernel_size)
 

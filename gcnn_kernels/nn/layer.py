@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+
+from ..groups import PointGroup
 
 
 class Layer(nn.Module):
@@ -16,10 +20,10 @@ class Layer(nn.Module):
     have five; they stay contiguous, which is all the same to the kernels.
     """
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         proxies = [a for a in (*args, *kwargs.values()) if isinstance(a, fx.Proxy)]
         if proxies:
-            tracer = proxies[0].tracer
+            tracer: Any = proxies[0].tracer
             return tracer.create_proxy("call_module", tracer.path_of_module(self), args, kwargs)
         if torch.onnx.is_in_onnx_export():
             # No error: the exporter would only try another way, and fail there without this.
@@ -29,8 +33,8 @@ class Layer(nn.Module):
             )
         return super().__call__(*args, **kwargs)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True):
-        def of_any_rank(t):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Layer:
+        def of_any_rank(t: Tensor) -> Tensor:
             try:
                 return fn(t)
             except RuntimeError as error:  # of t.to(..., memory_format=channels_last or channels_last_3d)
@@ -40,3 +44,22 @@ class Layer(nn.Module):
                 return fn(same).contiguous().view(t.shape)
 
         return super()._apply(of_any_rank, recurse)
+
+
+class WeightedLayer(Layer):
+    """A layer over ``point_group`` with a ``weight`` and a ``bias``, which may be None."""
+
+    point_group: PointGroup
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    @property
+    def group(self) -> str:
+        return self.point_group.name
+
+    def reset_parameters(self) -> None:
+        """As torch's layers: uniform with variance 1 / (3 fan_in); the fan-in counts the group."""
+        bound = 1 / math.sqrt(self.weight[0].numel())
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)

@@ -21,7 +21,17 @@ class _RunningMoments(Layer, _BatchNorm):
     """
 
     def __init__(
-        self, num_features, eps, momentum, affine, activation, track_running_stats, sync, backend, device, dtype
+        self,
+        num_features: int,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        activation: str | None,
+        track_running_stats: bool,
+        sync: bool,
+        backend: str,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
     ):
         num_features = checks.whole("num_features", num_features, 1)
         checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
@@ -33,7 +43,7 @@ class _RunningMoments(Layer, _BatchNorm):
     def affine(self) -> bool:
         """Whether the layer itself has a weight and a bias."""
         # It takes any batch norm for one of torch's, and the activation would be lost without a word.
-        if sys._getframe(1).f_code is nn.SyncBatchNorm.convert_sync_batchnorm.__func__.__code__:
+        if sys._getframe(1).f_code is vars(nn.SyncBatchNorm)["convert_sync_batchnorm"].__func__.__code__:
             raise TypeError(f"convert_sync_batchnorm: cannot convert {type(self).__name__}; give the layer sync=True")
         return self._affine
 
@@ -41,11 +51,11 @@ class _RunningMoments(Layer, _BatchNorm):
     def affine(self, value: bool) -> None:
         self._affine = value
 
-    def _normalize(self, x, weight, bias):
-        momentum = self.momentum
-        if self.training and self.track_running_stats:
+    def _normalize(self, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-            if momentum is None:  # cumulative average
+            if self.momentum is None:  # cumulative average
                 momentum = 1 / self.num_batches_tracked.item()
         return group_batch_norm(
             x, self.running_mean, self.running_var, weight, bias, self.training or not self.track_running_stats,
@@ -69,9 +79,19 @@ class GroupBatchNorm2d(_RunningMoments):
     """
 
     def __init__(
-        self, num_features, eps=1e-5, momentum=0.1, affine=True, activation=None, *,
-        track_running_stats=True, sync=False, backend="auto", device=None, dtype=None,
-    ):  # fmt: skip
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        activation: str | None = None,
+        *,
+        track_running_stats: bool = True,
+        sync: bool = False,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__(
             num_features, eps, momentum, affine, activation, track_running_stats, sync, backend, device, dtype
         )
@@ -94,9 +114,19 @@ class ConditionalGroupBatchNorm2d(_RunningMoments):
     """
 
     def __init__(
-        self, num_features, condition_features, eps=1e-5, momentum=0.1, activation=None, *,
-        track_running_stats=True, sync=False, backend="auto", device=None, dtype=None,
-    ):  # fmt: skip
+        self,
+        num_features: int,
+        condition_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        activation: str | None = None,
+        *,
+        track_running_stats: bool = True,
+        sync: bool = False,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__(
             num_features, eps, momentum, False, activation, track_running_stats, sync, backend, device, dtype
         )

@@ -16,6 +16,8 @@ class Restrict(Layer):
     :func:`gcnn_kernels.restrict`.
     """
 
+    slots: torch.Tensor
+
     def __init__(self, group: str | PointGroup, subgroup: str | PointGroup):
         super().__init__()
         self.point_group, self.subgroup = point_group(group), point_group(subgroup)
@@ -26,7 +28,7 @@ class Restrict(Layer):
         check_restricted(x, self.point_group)
         return choose_cosets(x, self.slots)
 
-    def formula(self, x):
+    def formula(self, x: torch.Tensor) -> torch.Tensor:
         """``forward`` in traceable torch operators alone."""
         return x[:, :, self.slots].flatten(1, 2)
 

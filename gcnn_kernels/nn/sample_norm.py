@@ -41,14 +41,14 @@ class _SampleNorm(Layer):
             raise ValueError(f"x: expected {self.num_features} channels, got {x.shape[1]} in {tuple(x.shape)}")
         return self._normalize(x)
 
-    def formula(self, x):
+    def formula(self, x: torch.Tensor) -> torch.Tensor:
         """``forward`` in traceable torch operators alone."""
         raise NotImplementedError
 
-    def _normalize(self, x):
+    def _normalize(self, x: torch.Tensor) -> torch.Tensor:
         return to_map_format(self.formula(x), x)
 
-    def _activate(self, y):
+    def _activate(self, y: torch.Tensor) -> torch.Tensor:
         slope = ACTIVATION_SLOPES[self.activation]
         return y if slope == 1 else F.leaky_relu(y, slope) if slope else F.relu(y)
 
@@ -73,7 +73,7 @@ class GroupLayerNorm2d(_SampleNorm):
         activation: None, "relu" or "leaky_relu" (slope 0.2).
     """
 
-    def formula(self, x):
+    def formula(self, x: torch.Tensor) -> torch.Tensor:
         values = x.to(torch.promote_types(x.dtype, torch.float32))
         var, mean = torch.var_mean(values, dim=(1, 2), correction=0, keepdim=True)
         y = (values - mean) * (var + self.eps).rsqrt()
@@ -93,13 +93,21 @@ class GroupInstanceNorm2d(_SampleNorm):
     """
 
     def __init__(
-        self, num_features, eps=1e-5, affine=True, activation=None, *, backend="auto", device=None, dtype=None
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        activation: str | None = None,
+        *,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__(num_features, eps, affine, activation, device=device, dtype=dtype)
         check_choice(backend)
         self.backend = backend
 
-    def _normalize(self, x):
+    def _normalize(self, x: torch.Tensor) -> torch.Tensor:
         batch, channels = x.shape[:2]
         if batch == 0:
             return x.clone()
@@ -110,7 +118,7 @@ class GroupInstanceNorm2d(_SampleNorm):
         )
         return to_map_format(y.reshape(x.shape), x)
 
-    def formula(self, x):
+    def formula(self, x: torch.Tensor) -> torch.Tensor:
         return self._activate(F.group_norm(x, self.num_features, self.weight, self.bias, self.eps)).to(x.dtype)
 
 
@@ -125,13 +133,23 @@ class GroupGroupNorm2d(_SampleNorm):
         num_features, eps, affine, activation: as for :class:`GroupLayerNorm2d`.
     """
 
-    def __init__(self, num_groups, num_features, eps=1e-5, affine=True, activation=None, *, device=None, dtype=None):
+    def __init__(
+        self,
+        num_groups: int,
+        num_features: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        activation: str | None = None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__(num_features, eps, affine, activation, device=device, dtype=dtype)
         self.num_groups = checks.whole("num_groups", num_groups, 1)
         if num_features % num_groups:
             raise ValueError(f"num_groups: expected a divisor of num_features {num_features}, got {num_groups}")
 
-    def formula(self, x):
+    def formula(self, x: torch.Tensor) -> torch.Tensor:
         y = F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
         return self._activate(y).to(x.dtype)
 

@@ -21,19 +21,23 @@ _UPSAMPLING_MODES = ("nearest", "bilinear", "bicubic")
 
 
 class _Spatial(Layer):
-    """A function of every plane. Subclasses have ``planes``, of ``[N, C, H, W]``."""
+    """A function of every plane."""
+
+    def planes(self, x: torch.Tensor) -> torch.Tensor:
+        """The function, of ``[N, C, H, W]``."""
+        raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         checks.tensor("x", x, dims=(4, 5), shape="[B, C, order, H, W] or [B, C, H, W]")
         self._check_size(x)
         return plane_wise(self.planes, x)
 
-    def formula(self, x):
+    def formula(self, x: torch.Tensor) -> torch.Tensor:
         """``forward`` in traceable torch operators alone."""
         y = self.planes(x.flatten(1, -3))
         return y.reshape(x.shape[:-2] + y.shape[-2:])
 
-    def _check_size(self, x):
+    def _check_size(self, x: torch.Tensor) -> None:
         pass
 
 
@@ -44,15 +48,15 @@ class _Windowed(_Spatial):
         self.stride = self.kernel_size if stride is None else checks.whole("stride", stride, 1)
         self.padding = checks.whole("padding", padding, 0)
 
-    def _left_out(self, size):
+    def _left_out(self, size: int) -> int:
         """How many pixels of a side would be left out at its far end."""
         return (size + 2 * self.padding - self.kernel_size) % self.stride
 
-    def _windows(self, planes):
+    def _windows(self, planes: torch.Tensor) -> tuple[int, int]:
         height, width = planes.shape[-2:]
         return self.kernel_size + self._left_out(height), self.kernel_size + self._left_out(width)
 
-    def _check_size(self, x):
+    def _check_size(self, x: torch.Tensor) -> None:
         if min(x.shape[-2:]) + 2 * self.padding < self.kernel_size:
             raise ValueError(
                 f"x: expected planes of at least {self.kernel_size - 2 * self.padding} pixels in each direction, "
@@ -80,7 +84,7 @@ class SpatialAvgPool2d(_Pool):
         kernel_size, stride, padding: ints, as in ``torch.nn.AvgPool2d``; the zeros of the padding count.
     """
 
-    def planes(self, x):
+    def planes(self, x: torch.Tensor) -> torch.Tensor:
         return F.avg_pool2d(x, self._windows(x), self.stride, self.padding)
 
 
@@ -94,7 +98,7 @@ class SpatialMaxPool2d(_Pool):
         kernel_size, stride, padding: ints, as in ``torch.nn.MaxPool2d``.
     """
 
-    def planes(self, x):
+    def planes(self, x: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(x, self._windows(x), self.stride, self.padding)
 
 
@@ -110,12 +114,14 @@ class SpatialBlurPool2d(_Windowed):
         stride: 2 halves the size.
     """
 
+    filters: torch.Tensor
+
     def __init__(self, kernel_size: int = 3, stride: int = 2):
         kernel_size = checks.whole("kernel_size", kernel_size, 2)
         super().__init__(kernel_size, stride, (kernel_size - 1) // 2)
         self.register_buffer("filters", self._binomial_filters(), persistent=False)
 
-    def _binomial_filters(self):
+    def _binomial_filters(self) -> torch.Tensor:
         """float64 ``[stride, kernel_size + stride - 1]``: in row r the filter with r more taps, zeros behind it."""
         filters = torch.zeros(self.stride, self.kernel_size + self.stride - 1, dtype=torch.float64)
         for more in range(self.stride):
@@ -124,7 +130,7 @@ class SpatialBlurPool2d(_Windowed):
                 filters[more, tap] = math.comb(taps - 1, tap) / 2 ** (taps - 1)
         return filters
 
-    def planes(self, x):
+    def planes(self, x: torch.Tensor) -> torch.Tensor:
         channels, (height, width) = x.shape[1], self._windows(x)
         rows = self.filters[height - self.kernel_size, :height].unsqueeze(1)
         columns = self.filters[width - self.kernel_size, :width].unsqueeze(0)
@@ -132,7 +138,7 @@ class SpatialBlurPool2d(_Windowed):
         padded = F.pad(x, (self.padding,) * 4, mode="reflect")
         return F.conv2d(padded, weight, stride=self.stride, groups=channels)
 
-    def _check_size(self, x):
+    def _check_size(self, x: torch.Tensor) -> None:
         if min(x.shape[-2:]) <= self.padding:
             raise ValueError(
                 f"x: expected planes of more than {self.padding} pixels in each direction, got {tuple(x.shape)}"
@@ -161,7 +167,7 @@ class SpatialFit2d(_Spatial):
         self.padding = checks.whole("padding", padding, 0)
         self.dilation = checks.whole("dilation", dilation, 1)
 
-    def planes(self, x):
+    def planes(self, x: torch.Tensor) -> torch.Tensor:
         reach = self.dilation * (self.kernel_size - 1) + 1 - 2 * self.padding
         height, width = x.shape[-2:]
         return F.avg_pool2d(x, (1 + (height - reach) % self.stride, 1 + (width - reach) % self.stride), 1)
@@ -182,7 +188,7 @@ class SpatialInsertZeros2d(_Spatial):
         super().__init__()
         self.stride = checks.whole("stride", stride, 1)
 
-    def planes(self, x):
+    def planes(self, x: torch.Tensor) -> torch.Tensor:
         one = torch.ones((), dtype=x.dtype, device=x.device).expand(x.shape[1], 1, 1, 1)
         return F.conv_transpose2d(x, one, stride=self.stride, groups=x.shape[1])
 
@@ -203,7 +209,7 @@ class SpatialAdaptiveAvgPool2d(_Spatial):
         super().__init__()
         self.output_size = checks.whole("output_size", output_size, 1)
 
-    def planes(self, x):
+    def planes(self, x: torch.Tensor) -> torch.Tensor:
         return F.adaptive_avg_pool2d(x, self.output_size)
 
     def extra_repr(self) -> str:
@@ -229,7 +235,7 @@ class SpatialUpsample(_Spatial):
             raise ValueError("align_corners: expected False in mode 'nearest', got True")
         self.mode, self.align_corners = mode, align_corners
 
-    def planes(self, x):
+    def planes(self, x: torch.Tensor) -> torch.Tensor:
         corners = None if self.mode == "nearest" else self.align_corners
         return F.interpolate(x, scale_factor=float(self.scale_factor), mode=self.mode, align_corners=corners)
 

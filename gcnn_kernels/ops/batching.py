@@ -18,9 +18,11 @@ def fold(x: torch.Tensor | None, batch_dim: int | None, into: int, size: int | N
 
     Without a batch dimension x is repeated ``size`` times, or left as it is if that is None.
     """
-    if x is None or (batch_dim is None and size is None):
-        return x
+    if x is None:
+        return None
     if batch_dim is None:
+        if size is None:
+            return x
         x = x.unsqueeze(into).expand(*x.shape[:into], size, *x.shape[into:])
     else:
         x = x.movedim(batch_dim, into)

@@ -12,6 +12,7 @@ compositions of the three. A lifting convolution is the case of one input slot.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -29,7 +30,7 @@ _SKIP = "gcnn_kernels.no_weight_gradients"
 
 
 @contextmanager
-def no_weight_gradients():
+def no_weight_gradients() -> Iterator[None]:
     """Within this context, backward passes of convolutions and linear layers compute no gradients of their parameters.
 
     For the inner ``torch.autograd.grad(D(x).sum(), x, create_graph=True)`` of a gradient penalty: the engine would

@@ -326,6 +326,7 @@ import kernel_cases
 import test_cpu_conv as tests
 cpu = tests.BACKENDS["cpu"]
 assert torch.ops.gcnn_cpu.isa() == os.environ["GCNN_CPU_ISA"]
+assert torch.ops.gcnn_cpu.vector_bytes() == {"avx512": 64, "avx2": 32, "portable": 16}[torch.ops.gcnn_cpu.isa()]
 for shape in ((3, 5, 4, 6, 7), (2, 33, 8, 9, 5)):
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         for memory_format in kernel_cases.FORMATS:

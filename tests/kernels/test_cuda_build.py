@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cubin
 import pytest
 import torch
 
+from benches import cubin
 from gcnn_kernels.backends import binaries
 
 ROOT = Path(__file__).resolve().parents[2]

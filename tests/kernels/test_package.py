@@ -1,5 +1,7 @@
 """The package as installed: the report, and imports where a binary is missing or stale."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +18,24 @@ def test_compiled_kernels_are_in_use():
     assert BACKENDS["cpu"].unavailable() is None
 
 
+def info(**environment):
+    return subprocess.run(
+        [sys.executable, "-m", "gcnn_kernels.info"],
+        capture_output=True, text=True, check=True, cwd=ROOT, env={**os.environ, **environment},
+    ).stdout  # fmt: skip
+
+
 def test_info_names_versions_backends_and_reasons():
-    text = subprocess.run(
-        [sys.executable, "-m", "gcnn_kernels.info"], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout
+    text = info()
     for word in ("torch", "triton", "_cpu", "_cuda", "reference   usable", "group batch norm"):
         assert word in text
+
+
+def test_info_names_the_instruction_set_the_threads_and_the_compiler():
+    text = info(GCNN_CPU_ISA="portable", OMP_NUM_THREADS="1")
+    assert "CPU         instruction set portable, 1 thread\n" in text
+    assert re.search(r"compiled by (GCC|clang) \d+\.", text)
+    assert "GCNN_CPU_ISA=sse9 is not usable" in info(GCNN_CPU_ISA="sse9")
 
 
 def test_stale_binary_is_refused(tmp_path, monkeypatch):
@@ -48,3 +62,14 @@ def test_unloadable_binary_keeps_its_reason(tmp_path, monkeypatch):
 def test_missing_binary(tmp_path, monkeypatch, name):
     monkeypatch.setattr(binaries, "_folders", lambda: [tmp_path])
     assert binaries.load.__wrapped__(name) == (None, "it was not compiled (run `pip install .`)")
+
+
+def test_import_brings_only_what_the_kernels_need():
+    """What `gan` needs, and what takes seconds to import, is left to those who use it."""
+    report = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import gcnn_kernels"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    ).stderr  # fmt: skip
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in report.splitlines()}
+    assert {"gcnn_kernels", "torch"} <= imported
+    assert not imported & {"matplotlib", "torchvision", "sklearn", "scipy", "PIL", "torch_fidelity", "triton", "gan"}

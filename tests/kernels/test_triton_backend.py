@@ -109,16 +109,51 @@ def test_tiles_fit_what_tensor_cores_take(cost, monkeypatch, name, op):
             for dtype in (torch.float64, torch.float32, torch.bfloat16):
                 for lifting in (True, False):
                     layer = problem(op, group, channels, lifting, dtype=dtype)
-                    for algorithm in set(cost.candidates(layer)) - {"expand"}:
+                    for algorithm in set(cost.candidates(layer)) - {"expand", "staged"}:
                         tile = cost.choose_tile(layer, algorithm)
                         sizes = (tile.rows, tile.columns * tile.slots, tile.depth)
                         assert min(sizes) >= 16, (layer, tile)
                         assert all(math.log2(size).is_integer() for size in sizes)
 
 
-def test_wide_group_layers_go_to_fourier_and_lifting_layers_do_not(cost):
+def test_group_layers_go_to_fourier_wide_ones_staged_and_lifting_layers_to_neither(cost):
     assert cost.choose_algorithm(problem(channels=(128, 128))) == "fourier"
-    assert cost.choose_algorithm(problem(channels=(128, 128), lifting=True)) != "fourier"
+    assert cost.choose_algorithm(problem(channels=(512, 512))) == "staged"
+    for channels in (128, 512):
+        assert cost.choose_algorithm(problem(channels=(channels, channels), lifting=True)) in ("direct", "expand")
+
+
+@pytest.fixture
+def float32_settings():
+    """Those of convolutions and of matrix products; set back afterwards."""
+    settings = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [setting.fp32_precision for setting in settings]
+    yield settings
+    for setting, precision in zip(settings, before, strict=True):
+        setting.fp32_precision = precision
+
+
+@pytest.mark.parametrize(
+    ("conv", "matmul", "served"),
+    [("tf32", "tf32", True), ("ieee", "ieee", True), ("tf32", "ieee", False), ("ieee", "tf32", False)],
+)
+def test_staged_in_float32_only_where_products_are_computed_as_convolutions_are(
+    cost, float32_settings, conv, matmul, served
+):
+    layer = problem(channels=(512, 512), dtype=torch.float32)
+    float32_settings[0].fp32_precision, float32_settings[1].fp32_precision = conv, matmul
+    assert ("staged" in cost.candidates(layer)) == served
+
+
+def test_products_of_the_staged_algorithm(cost):
+    """6 (p4) and 12 (p4m) of them for a pixel, a tap and a pair of channels, and the coefficients twice."""
+    ceilings, c, pixels = cost.table("sm_90"), 256, 32 * 32 * 32
+    for group, order, products in (("p4", 4, 6), ("p4m", 8, 12)):
+        expected = 2 * pixels * 9 * c * c * products / (ceilings["tflops"]["16"] * 1e12 * 0.6)
+        numbers = order * (c + 2 * 9 * c + 5 * c) * pixels + 2 * (order // 2 + 4) * 9 * c * c
+        expected += 2 * numbers / (0.8 * 3350e9) + 10e-6
+        found = cost.expected_time(problem(group=group, channels=(c, c)), "staged", "16")
+        assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_measured_layer_decides_for_its_neighbours(cost, tmp_path):

@@ -1,8 +1,8 @@
 """Every Triton kernel compiled for three GPU generations, without a GPU, with the tiles that are shipped.
 
-The backend is called on meta tensors while Triton's launcher is replaced by one that records; what it recorded is
-compiled ahead of time. Products run on tensor cores wherever the arithmetic has them, and no more than SPILLED bytes of
-a thread's registers are spilled: none with the Triton that the table's tiles were chosen with.
+The programs are those of benches/ahead_of_time.py. Products run on tensor cores wherever the arithmetic has them, and
+no more than SPILLED bytes of a thread's registers are spilled: none with the Triton that the table's tiles were chosen
+with.
 
 By default each kernel is compiled with the largest tile that the networks' layers take in bfloat16, for sm_90; the slow
 tests are of the other arithmetics and generations. ``pytest --all-tiles -m ""`` compiles every program that the layers
@@ -23,9 +23,7 @@ from gcnn_kernels.backends import ConvProblem
 
 triton = pytest.importorskip("triton")
 
-from ahead_of_time import compiled, program  # noqa: E402
-from triton.runtime.jit import JITFunction  # noqa: E402
-
+from benches.ahead_of_time import compiled, generation, recorded, run_conv  # noqa: E402
 from gcnn_kernels.backends.triton import cost, direct, filters, fourier, norm, pool  # noqa: E402
 
 SHARED_MEMORY = {"sm_80": 99 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024}  # sm_80's table serves 8.6 and 8.9 too
@@ -49,12 +47,8 @@ def slow(parameter):
 @pytest.fixture(params=[slow("sm_80"), "sm_90", slow("sm_100")])
 def architecture(request, monkeypatch, tmp_path):
     monkeypatch.setenv("GCNN_TUNE_DIR", str(tmp_path))
-    monkeypatch.setattr(cost, "generation", lambda device: request.param)
-    for cached in (cost.table, cost._choose_tile, cost._choose_algorithm):
-        cached.cache_clear()
-    yield request.param
-    for cached in (cost.table, cost._choose_tile, cost._choose_algorithm):
-        cached.cache_clear()
+    with generation(request.param):
+        yield request.param
 
 
 @pytest.fixture
@@ -62,24 +56,6 @@ def arithmetic(request, monkeypatch):
     for module in (cost, direct, fourier):
         monkeypatch.setattr(module, "dot_precision", lambda dtype: ARITHMETIC[request.param][1])
     return request.param
-
-
-@pytest.fixture
-def record(monkeypatch):
-    """Calls a function and returns the programs that it would launch."""
-    launches = []
-
-    def launch(kernel, *args, grid, warmup, **kwargs):
-        launches.append((kernel, args, kwargs))
-
-    def record(name, function, *args):
-        launches.clear()
-        function(*args)
-        assert launches
-        return [program(name, *launch) for launch in launches]
-
-    monkeypatch.setattr(JITFunction, "run", launch)
-    return record
 
 
 def check(programs, architecture):
@@ -117,22 +93,6 @@ def problem(op, group, in_channels, out_channels, dtype, lifting=False, k=3, bat
     )  # fmt: skip
 
 
-def run_conv(layer, algorithm):
-    kernels = {"direct": direct, "fourier": fourier}[algorithm]
-
-    def empty(shape):
-        last = torch.channels_last_3d if shape in (layer.in_shape, layer.out_shape) else torch.contiguous_format
-        return torch.empty(shape, dtype=layer.dtype, device="meta", memory_format=last)
-
-    x, weight, y = empty(layer.in_shape), empty(layer.weight_shape), empty(layer.out_shape)
-    if layer.op == "conv":
-        kernels.conv(layer, x, weight, torch.empty(layer.out_channels, dtype=layer.dtype, device="meta"))
-    elif layer.op == "conv_input_grad":
-        kernels.conv_input_grad(layer, y, weight)
-    else:
-        kernels.conv_weight_grad(layer, y, x)
-
-
 def largest(layers_and_algorithms):
     """Of each kernel and group the layer with the largest tile, and the widest of those."""
     found = {}
@@ -146,65 +106,75 @@ def largest(layers_and_algorithms):
 
 
 @pytest.mark.parametrize("arithmetic", ["bf16", slow("tf32"), slow("ieee")], indirect=True)
-def test_layers_of_the_networks(arithmetic, architecture, record, pytestconfig):
+def test_layers_of_the_networks(arithmetic, architecture, pytestconfig):
     """The tiles that the layers of Dey et al. (2021) take, each with the algorithm chosen for it."""
     dtype = ARITHMETIC[arithmetic][0]
     cases = [layers.problem(at_paper_batch(case), op, "meta", dtype) for case in conv_cases() for op in OPERATORS]
     chosen = [(layer, algorithm) for layer in cases if (algorithm := cost.choose_algorithm(layer)) != "expand"]
     if not pytestconfig.getoption("all_tiles"):
         chosen = largest(chosen)
-    check(convolutions(record, chosen), architecture)
+    check(convolutions(chosen), architecture)
 
 
 @pytest.mark.parametrize("arithmetic", ["bf16", "fp64"], indirect=True)
 @pytest.mark.parametrize("architecture", ["sm_90"], indirect=True)
-def test_other_layers(arithmetic, architecture, record):
+def test_other_layers(arithmetic, architecture):
     """Channels in whole vectors, narrow layers, and float64."""
     dtype = ARITHMETIC[arithmetic][0]
     chosen = [(problem(op, "p4m", 64, 64, dtype), "fourier") for op in OPERATORS]
     chosen += [(problem(op, "p4m", 3, 11, dtype, lifting=True), "direct") for op in OPERATORS]
-    check(convolutions(record, chosen), architecture)
+    check(convolutions(chosen), architecture)
+
+
+@pytest.mark.parametrize("arithmetic", ["bf16", slow("ieee"), slow("fp64")], indirect=True)
+def test_staged_kernels(arithmetic, architecture):
+    """Even and odd channels; maps and filters."""
+    dtype, groups = ARITHMETIC[arithmetic][0], ("p4", "p4m") if arithmetic == "bf16" else ("p4m",)
+    chosen = [(problem(op, group, 181, 90, dtype), "staged") for op in OPERATORS for group in groups]
+    check(convolutions(chosen), architecture)
 
 
 @pytest.mark.parametrize("arithmetic", ["bf16"], indirect=True)
-def test_offsets_in_int64(arithmetic, architecture, record):
+def test_offsets_in_int64(arithmetic, architecture):
     """Maps of more than 2^31 numbers."""
     wide = [(problem(op, "p4m", 64, 64, torch.bfloat16, batch=33, size=360), algorithm)
-            for algorithm in ("direct", "fourier") for op in ("conv", "conv_weight_grad")]  # fmt: skip
-    programs = convolutions(record, wide)
+            for algorithm in ("direct", "fourier", "staged") for op in ("conv", "conv_weight_grad")]  # fmt: skip
+    programs = convolutions(wide)
+    programs = [program for program in programs if not program.of_filters]
     assert all(program.source.constants[program.source.fn.arg_names.index("WIDE"),] for program in programs)
     check(programs, architecture)
 
 
 @pytest.mark.parametrize("architecture", TENSOR_CORES, indirect=True)
 @pytest.mark.parametrize("arithmetic", ["bf16"], indirect=True)
-def test_the_tensor_instruction_of_each_generation(arithmetic, architecture, record):
+def test_the_tensor_instruction_of_each_generation(arithmetic, architecture):
     chosen = [(problem(op, "p4m", 64, 64, torch.bfloat16), a) for a, op in (("fourier", "conv"), ("direct", "conv"))]
-    for result in check(convolutions(record, chosen), architecture):
+    for result in check(convolutions(chosen), architecture):
         assert TENSOR_CORES[architecture] in result.ptx
 
 
 @pytest.mark.parametrize("arithmetic", ["bf16"], indirect=True)
 @pytest.mark.parametrize("architecture", ["sm_90"], indirect=True)
 @pytest.mark.parametrize(("algorithm", "channels"), [("fourier", (90, 181)), ("direct", (22, 11))])
-def test_weights_are_loaded_in_whole_vectors(algorithm, channels, arithmetic, architecture, record):
+def test_weights_are_loaded_in_whole_vectors(algorithm, channels, arithmetic, architecture):
     """Asynchronous copies, of 4 bytes at least, for any number of channels: the filters' copy has padded rows."""
-    (result,) = compiled(convolutions(record, [(problem("conv", "p4m", *channels, torch.bfloat16), algorithm)]),
+    (result,) = compiled(convolutions([(problem("conv", "p4m", *channels, torch.bfloat16), algorithm)]),
                          architecture)  # fmt: skip
     assert re.search(r"cp\.async\.\w+\.shared\.global \[.*\], 0x(4|8|10)\b", result.ptx)
 
 
-def convolutions(record, layers_and_algorithms):
-    """The programs of the products; those before and after them are in ``run_others``."""
+def convolutions(layers_and_algorithms):
+    """The programs of the products and of the staged algorithm's kernels; other ones are in ``run_others``."""
     programs = []
     for layer, algorithm in layers_and_algorithms:
         name = f"{algorithm} {layer.op} {layer.group.name} {layer.in_channels}->{layer.out_channels} {layer.dtype}"
-        programs += record(name, run_conv, layer, algorithm)
-    return [program for program in programs if program.name.startswith(("conv_kernel", "weight_grad_kernel"))]
+        programs += recorded(name, run_conv, layer, algorithm)
+    kernels = "conv_kernel", "weight_grad_kernel", "gather_kernel", "scatter_kernel"
+    return [program for program in programs if program.name.startswith(kernels)]
 
 
-def test_norm_pool_and_filters(architecture, record):
-    check(record("181 channels", run_others, 181), architecture)
+def test_norm_pool_and_filters(architecture):
+    check(recorded("181 channels", run_others, 181), architecture)
 
 
 def run_others(channels):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..base import Filters
+from ..base import ConvKernels, Filters
 from ..expansion import Expansion
 from . import cost, depthwise, kernels, parts
 from .correlations import has_algorithm
@@ -17,7 +17,7 @@ class CpuConv:
     """
 
     def __init__(self, filters: Filters):
-        self.algorithms = {
+        self.algorithms: dict[str, ConvKernels] = {
             "direct": _ByGroups(kernels, depthwise),
             "fourier": _ByGroups(kernels, parts),
             "expand": Expansion(filters),

@@ -131,7 +131,8 @@ def tap_transform(group: PointGroup, k: int, dtype: torch.dtype) -> TapTransform
     entries = np.stack([
         irrep.matrices[:, i, j] for irrep in group.irreps for i in range(irrep.dim) for j in range(irrep.multiplicity)
     ])  # fmt: skip
-    basis, products = [], []
+    basis: list[np.ndarray] = []
+    products: list[tuple] = []
     for irrep in group.irreps:
         for vectors in _copies(irrep, group.tap_action(k)):
             for i, j in np.ndindex(irrep.dim, irrep.dim):

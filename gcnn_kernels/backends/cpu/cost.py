@@ -10,7 +10,8 @@ whether the slots share their products or are stacked as channels. Counted are, 
     spreading    1.5 for each shifted addition of a piece of a pixel's channels (below a vector, of halves or quarters)
     pixels       12 for finding the places of one tap, 4 for each piece that is copied
 
-Constants are fitted to single-threaded times of the paper's layers with AVX-512; only which of two is smaller matters.
+A vector is one of the instruction set in use: 16, 8 or 4 floats. Constants are fitted to single-threaded times of the
+paper's layers with AVX-512; only which of two is smaller matters.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from functools import lru_cache
 
 import torch
 
+from ..base import accumulator
 from .correlations import has_algorithm, tap_transform
 
-_LANES = 16
 _TRANSFORM = {4: 16, 8: 45}
 _RANK = {4: 5, 8: 11}
 _SUM, _STORE, _PLACES, _COPY = 1.5, 3, 12, 4
 _NARROWEST_PART = {4: 16, 8: 8}  # channels of a part, by order; narrower ones do not outweigh splitting and joining
 _LEAST_FILLED = 0.8  # of vectors of 8 channels, for a depthwise convolution of order 8 to be worth padding
+_WIDEST_IMAGE = 16  # channels; with more, a vector of products is loaded for too few pixels
 _WIDEST_SPREAD = 32  # channels; with more, the sums of a few rows do not stay in cache before they are spread
 
 
@@ -52,16 +54,18 @@ def conv_form(problem, backward: bool) -> tuple[str, bool]:
     if problem.in_slots == 1:
         return _lifting_form(problem, backward)
     cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, backward)
-    order, taps = problem.group.order, problem.kernel**2
+    order, taps, lanes = problem.group.order, problem.kernel**2, _lanes(problem)
     rank, transform = _RANK[order], _TRANSFORM[order]
     if cout > _WIDEST_SPREAD and not (backward and problem.stride != (1, 1)):  # a strided map would be gathered in vain
         return "gather", False
     gather = out_pixels * (
-        rank * taps * cin * _vectors(cout) + _gathered(order, taps, cin, transform) + transform * _pieces(cout)
+        rank * taps * cin * _vectors(cout, lanes)
+        + _gathered(order, taps, cin, transform, lanes)
+        + transform * _pieces(cout, lanes)
     )
-    columns = _vectors(taps * cout)
-    spread = in_pixels * (rank * (cin + _STORE) * columns + transform * (cin / _LANES + columns))
-    spread += out_pixels * order * taps * _SUM * _pieces(cout)
+    columns = _vectors(taps * cout, lanes)
+    spread = in_pixels * (rank * (cin + _STORE) * columns + transform * (cin / lanes + columns))
+    spread += out_pixels * order * taps * _SUM * _pieces(cout, lanes)
     return ("spread", True) if spread < gather else ("gather", False)
 
 
@@ -72,22 +76,25 @@ def weight_grad_form(problem) -> tuple[str, bool]:
     if problem.in_slots > 1:
         # The map with fewer channels is gathered; but the backward correlation walks all pixels of a strided input.
         return "gather", problem.stride == (1, 1) and cout < cin
-    order, taps = problem.group.order, problem.kernel**2
-    lift = in_pixels * taps * (2 * _SUM * order * _pieces(cout) + min(cin * _vectors(cout), cout * _vectors(cin)))
-    stack = out_pixels * (taps * cin * _vectors(order * cout) + order * _COPY * _pieces(cout))
+    order, taps, lanes = problem.group.order, problem.kernel**2, _lanes(problem)
+    products = min(cin * _vectors(cout, lanes), cout * _vectors(cin, lanes))
+    lift = in_pixels * taps * (2 * _SUM * order * _pieces(cout, lanes) + products)
+    stack = out_pixels * (taps * cin * _vectors(order * cout, lanes) + order * _COPY * _pieces(cout, lanes))
     return ("stack", False) if stack < lift else ("lift", True)
 
 
 def _lifting_form(problem, backward):
     cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, backward)
-    order, taps = problem.group.order, problem.kernel**2
+    order, taps, lanes = problem.group.order, problem.kernel**2, _lanes(problem)
     if backward:
-        lift = out_pixels * taps * (_SUM * order * _pieces(cin) + cin * _vectors(cout))
-        stack = in_pixels * order * (cin * _vectors(taps * cout) + _COPY * _pieces(cin))
-        stack += out_pixels * taps * _SUM * _pieces(cout)
+        lift = out_pixels * taps * (_SUM * order * _pieces(cin, lanes) + cin * _vectors(cout, lanes))
+        stack = in_pixels * order * (cin * _vectors(taps * cout, lanes) + _COPY * _pieces(cin, lanes))
+        stack += out_pixels * taps * _SUM * _pieces(cout, lanes)
     else:
-        lift = in_pixels * (cin + _STORE) * _vectors(taps * cout) + out_pixels * order * taps * _SUM * _pieces(cout)
-        stack = out_pixels * (taps * (cin * _vectors(order * cout) + _COPY) + order * _COPY * _pieces(cout))
+        lift = in_pixels * (cin + _STORE) * _vectors(taps * cout, lanes)
+        lift += out_pixels * order * taps * _SUM * _pieces(cout, lanes)
+        stack = out_pixels * taps * (cin * _vectors(order * cout, lanes) + _COPY)
+        stack += out_pixels * order * _COPY * _pieces(cout, lanes)
         if _tap_form(problem) < min(stack, lift):
             return "taps", False
     return ("stack", backward) if stack < lift else ("lift", not backward)
@@ -95,12 +102,12 @@ def _lifting_form(problem, backward):
 
 def _tap_form(problem):
     cin, cout, _, out_pixels = _channels_and_pixels(problem, False)
-    order, k = problem.group.order, problem.kernel
-    if cin >= _LANES or not (k == 1 or has_algorithm(problem.group)):
+    order, k, lanes = problem.group.order, problem.kernel, _lanes(problem)
+    if cin >= _WIDEST_IMAGE or not (k == 1 or has_algorithm(problem.group)):
         return math.inf
     products = len(tap_transform(problem.group, k, torch.float32).inputs)
-    output = order * (_SUM if k == 1 else _STORE) * _vectors(cout)
-    return out_pixels * (products * cin * _vectors(cout) + output + k * k * _COPY * cin / _LANES)
+    output = order * (_SUM if k == 1 else _STORE) * _vectors(cout, lanes)
+    return out_pixels * (products * cin * _vectors(cout, lanes) + output + k * k * _COPY * cin / lanes)
 
 
 def _channels_and_pixels(problem, backward):
@@ -110,20 +117,24 @@ def _channels_and_pixels(problem, backward):
     return (*reversed(channels), *reversed(pixels)) if backward else (*channels, *pixels)
 
 
-def _vectors(channels):
-    return -(-channels // _LANES)
+def _lanes(problem):
+    """Channels in a vector of the instruction set in use (csrc/cpu/isa.h)."""
+    return torch.ops.gcnn_cpu.vector_bytes() // accumulator(problem.dtype).itemsize
 
 
-def _pieces(channels):
+def _vectors(channels, lanes):
+    return -(-channels // lanes)
+
+
+def _pieces(channels, lanes):
     """Vectors, halves, quarters or scalars that cover a row of channels (csrc/cpu/correlation.h, for_channels)."""
-    lanes = _LANES
     while channels < lanes:
         lanes = lanes // 2 if lanes > 4 else 1
     return -(-channels // lanes)
 
 
-def _gathered(order, taps, channels, transform):
+def _gathered(order, taps, channels, transform, lanes):
     """Gathering and transforming all taps of a pixel."""
-    if channels < _LANES:
-        return taps * (_PLACES + order * _SUM * _pieces(channels)) + transform * _vectors(taps * channels)
-    return taps * (_PLACES + transform * _pieces(channels))
+    if channels < lanes:
+        return taps * (_PLACES + order * _SUM * _pieces(channels, lanes)) + transform * _vectors(taps * channels, lanes)
+    return taps * (_PLACES + transform * _pieces(channels, lanes))

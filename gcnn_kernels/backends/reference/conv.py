@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ..base import ConvKernels
 from ..expansion import Expansion
 from ..staged import Staged, unsupported_group
 from . import filters, staging
 
-algorithms = {"expand": Expansion(filters), "staged": Staged(staging)}
+algorithms: dict[str, ConvKernels] = {"expand": Expansion(filters), "staged": Staged(staging)}
 
 
 def unsupported(problem, algorithm):

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from ..expansion import Expansion
-from . import direct, filters, fourier
-from .cost import choose_algorithm, unsupported_fourier
+from ..staged import Staged, unsupported_group
+from . import direct, filters, fourier, staging
+from .cost import choose_algorithm
 
 __all__ = ["algorithms", "choose_algorithm", "unsupported"]
 
-algorithms = {"direct": direct, "fourier": fourier, "expand": Expansion(filters)}
+algorithms = {"direct": direct, "fourier": fourier, "staged": Staged(staging), "expand": Expansion(filters)}
 
 
 def unsupported(problem, algorithm):
     """Why this problem cannot be served with this algorithm, or None."""
-    if algorithm == "staged":
-        return "it has no kernels for the algorithm 'staged' yet"
     shapes = problem.in_shape, problem.out_shape
     counted = max(max(b * height * width, c * s * height * width) for b, c, s, height, width in shapes)
     if counted >= 2**31:
         return f"it counts the pixels of a batch and the numbers of a sample in int32, here are {counted}"
     if problem.groups > 1 and algorithm == "direct":
         return "the algorithm 'direct' is for groups=1"
-    return unsupported_fourier(problem) if algorithm == "fourier" else None
+    return unsupported_group(problem, algorithm) if algorithm in ("fourier", "staged") else None

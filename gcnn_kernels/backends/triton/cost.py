@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
 
-from ..base import ALGORITHMS
+from ..base import ALGORITHMS, accumulator
+from ..staged import chunk, padded, unsupported_group
 from .arithmetic import dot_precision
 
 _TABLES = Path(__file__).parent / "tables"
@@ -87,32 +88,30 @@ def arithmetic(dtype: torch.dtype) -> str:
 
 def choose_algorithm(problem) -> str:
     """The algorithm with the least expected time."""
-    return _choose_algorithm(problem, arithmetic(problem.dtype))
+    return _choose_algorithm(problem, arithmetic(problem.dtype), tuple(candidates(problem)))
 
 
 @lru_cache(maxsize=4096)
-def _choose_algorithm(problem, kind):
-    measured = _measured(problem, kind) if problem.groups == 1 else None
-    times = measured or {a: expected_time(problem, a, kind) for a in candidates(problem)}
+def _choose_algorithm(problem, kind, served):
+    measured = (_measured(problem, kind) or {}) if problem.groups == 1 else {}
+    times = {a: t for a, t in measured.items() if a in served} or {a: expected_time(problem, a, kind) for a in served}
     return min(times, key=times.get)
 
 
 def candidates(problem) -> list[str]:
+    """The algorithms among which to choose.
+
+    "staged" is none of them in float32 where torch is set to compute convolutions and matrix products differently:
+    its products are the library's, which follow the latter setting.
+    """
     if problem.groups > 1:
         return ["expand"]
-    served = [a for a in ALGORITHMS if a != "staged"]
-    return [a for a in served if a != "fourier" or unsupported_fourier(problem) is None]
-
-
-def unsupported_fourier(problem) -> str | None:
-    """Why the Fourier algorithm cannot serve a problem, or None."""
-    if problem.groups > 1:
-        return "the algorithm 'fourier' is for groups=1"
-    if problem.group.rotations != 4:
-        return f"the algorithm 'fourier' serves p4 and p4m, not {problem.group.name}"
-    if problem.in_slots == 1:
-        return "the algorithm 'fourier' serves group convolutions, not lifting convolutions"
-    return None
+    served = [a for a in ALGORITHMS if a not in ("fourier", "staged") or unsupported_group(problem, a) is None]
+    if "staged" in served and problem.dtype == torch.float32:
+        matmul = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+        if matmul != dot_precision(problem.dtype):
+            served.remove("staged")
+    return served
 
 
 def _measured(problem, kind) -> dict[str, float] | None:
@@ -150,7 +149,8 @@ def expected_time(problem, algorithm: str, kind: str) -> float:
     """Seconds: the larger of arithmetic and memory traffic, plus the launches.
 
     The filter stack's products are counted for "direct" and "expand"; "fourier" has 6 of 16 (p4) or 12 of 64 (p4m) of
-    them. "expand" copies maps in and out, since cuDNN wants all slots of a pixel together.
+    them. "expand" copies maps in and out, since cuDNN wants all slots of a pixel together. "staged" is a sum:
+    ``_staged_time``.
     """
     ceilings = table(generation(problem.device))
     order, slots = problem.group.order, problem.in_slots
@@ -161,15 +161,59 @@ def expected_time(problem, algorithm: str, kind: str) -> float:
     traffic = in_numbers + out_numbers
     if algorithm == "fourier":
         flops *= (6 if order == 4 else 12) / order**2
+    if algorithm == "staged":
+        return _staged_time(problem, kind)
     if algorithm == "expand":
         traffic *= 3
     else:
         flops *= _padding(problem, choose_tile(problem, algorithm))
-    rate = ceilings["tflops"][kind] * 1e12 * ceilings["share"][algorithm][kind]
+    share = ceilings["share"][algorithm]
+    if algorithm == "fourier":
+        share = share[_operator(problem)][str(order)]
+    rate = ceilings["tflops"][kind] * 1e12 * share[kind]
     bandwidth = ceilings["gigabytes_per_second"] * 1e9 * ceilings["share"]["memory"]
     launches = {"direct": 2, "fourier": 2, "expand": 5}[algorithm]
     seconds = max(flops / rate, traffic * problem.dtype.itemsize / bandwidth)
+    if algorithm == "fourier":  # maps that are read are copied first where their channels are no whole vectors
+        read = {"conv": [(in_numbers, problem.in_channels)], "conv_input_grad": [(out_numbers, problem.out_channels)]}
+        for numbers, channels in read.get(problem.op) or [*read["conv"], *read["conv_input_grad"]]:
+            if channels != padded(channels, problem.dtype):
+                seconds += 2 * numbers * problem.dtype.itemsize / bandwidth
+                launches += 2
     return seconds + launches * ceilings["launch_microseconds"] * 1e-6
+
+
+def _staged_time(problem, kind) -> float:
+    """Seconds of the staged algorithm: its kernels run one after the other, so their times add.
+
+    The coefficients are written and read once each, at the rate of memory: a chunk is larger than most GPUs' second
+    level of cache. That they are gathered from the map tap by tap is not counted, since those reads find it there.
+    """
+    ceilings, group, dtype = table(generation(problem.device)), problem.group, problem.dtype
+    read, computed, size = problem.in_channels, problem.out_channels, problem.out_size
+    if problem.adjoint:
+        read, computed, size = computed, read, problem.in_size
+    pixels = problem.batch * math.prod(size)
+    depth, columns = problem.kernel**2 * padded(read, dtype), padded(computed, dtype)
+    products = group.order * depth * (_whole(columns) + _whole(2 * columns)) / 2
+    if problem.op == "conv_weight_grad":
+        moved, chunks = 2 * depth + 3 * columns, chunk(pixels, group.order * (depth + columns) * dtype.itemsize)
+    else:
+        sums = accumulator(dtype).itemsize
+        moved = 2 * depth + columns * (1 + 2 * sums / dtype.itemsize)
+        chunks = chunk(pixels, group.order * (depth * dtype.itemsize + columns * sums))
+    filters = 2 * (group.order // 2 + 4) * depth * columns
+    numbers = filters + group.order * (moved + read) * pixels
+    rate = ceilings["tflops"][kind] * 1e12 * ceilings["share"]["staged"][kind]
+    bandwidth = ceilings["gigabytes_per_second"] * 1e9 * ceilings["share"]["memory"]
+    work = 2 * pixels * products / rate + numbers * dtype.itemsize / bandwidth
+    launch = ceilings["launch_microseconds"] * 1e-6
+    return launch + max(work, 4 * math.ceil(pixels / max(1, chunks)) * launch)  # launched while others run
+
+
+def _whole(columns: int) -> int:
+    """Columns of a product in whole tiles of the library."""
+    return math.ceil(columns / 64) * 64
 
 
 def _padding(problem, tile) -> float:
@@ -192,13 +236,15 @@ def choose_tile(problem, algorithm: str) -> Tile:
 def _choose_tile(problem, algorithm, kind):
     if algorithm == "direct":
         return _direct_tile(problem, kind)
-    operator = "weight_grad" if problem.op == "conv_weight_grad" else "conv"
+    operator = _operator(problem)
     tiles = table(generation(problem.device))["fourier"][operator][str(problem.group.order)][kind]
     columns = problem.out_channels if problem.op == "conv" else problem.in_channels
     # The first tile that the channels fill; the last one is the narrowest.
-    tile = next((Tile(*t) for t in tiles if columns > t[1] // 2), Tile(*tiles[-1]))
-    crowded = _crowded(problem, kind, problem.in_channels, problem.out_channels)
-    return _thinner(tile) if crowded else tile
+    return next((Tile(*t) for t in tiles if columns > t[1] // 2), Tile(*tiles[-1]))
+
+
+def _operator(problem) -> str:
+    return "weight_grad" if problem.op == "conv_weight_grad" else "conv"
 
 
 def _crowded(problem, kind: str, *channels: int) -> bool:
@@ -212,21 +258,14 @@ def _crowded(problem, kind: str, *channels: int) -> bool:
     return kind in ("16", "tf32") and (unaligned or wide)
 
 
-def _thinner(tile: Tile) -> Tile:
-    """A tile with half as many numbers per thread, or fewer."""
-    if tile.warps == 8 and tile.columns >= 32:
-        return replace(tile, columns=tile.columns // 2, depth=16)
-    return replace(tile, warps=2 * tile.warps)
-
-
 def _direct_tile(problem, kind) -> Tile:
     """The largest tile of the table's limits, its columns cut to the channels without much padding."""
     limits = table(generation(problem.device))["direct"][kind]
     if problem.op == "conv_weight_grad":
-        thinner = 2 if _crowded(problem, kind) else 1  # as in _thinner
+        thinner = 2 if _crowded(problem, kind) else 1
         entries = problem.in_slots * problem.kernel**2
-        rows = _piece(problem.out_channels, 16, limits["rows"])
-        columns = _piece(problem.in_channels, 1, limits["columns"])
+        rows = piece(problem.out_channels, 16, limits["rows"])
+        columns = piece(problem.in_channels, 1, limits["columns"])
         slots = min(_power_of_two(entries), limits["columns"] // columns)
         reduced = problem.batch * math.prod(problem.out_size)
     else:
@@ -237,7 +276,7 @@ def _direct_tile(problem, kind) -> Tile:
         rows = limits["rows"]
         thinner = 2 if _crowded(problem, kind, channels) else 1
         widest = limits["columns"] // thinner
-        columns = _piece(channels, max(1, 16 // slots), widest)
+        columns = piece(channels, max(1, 16 // slots), widest)
         slots = min(slots, widest // columns)
         reduced = problem.in_channels if forward else problem.out_channels
     if columns * slots < 16:
@@ -251,7 +290,7 @@ def _power_of_two(n: int) -> int:
     return 1 << (max(1, n) - 1).bit_length()
 
 
-def _piece(channels: int, least: int, most: int) -> int:
+def piece(channels: int, least: int, most: int) -> int:
     """The power of two in which to cut channels: as few padded ones as possible, and wide ones before narrow ones."""
     sizes = [1 << e for e in range(most.bit_length()) if least <= 1 << e <= most]
     return min(sizes, key=lambda size: (math.ceil(channels / size) * size * (1 + 4 / size), -size))

@@ -10,147 +10,113 @@ channels instead of 16 or 64. The other two operators have the same form:
 
     input gradient    Z(h) = g(h, p - h t), W(u) = w[u, t]:    F dx = (F Z) (F W)
     weight gradient   dW(u) = sum over p, h of g(h, p) Z(h u): F dW = (F g)^T (F Z)
-
-Coefficients are kept in the order of ``PointGroup.irreps``: for C4 A, B, Re E, Im E; for D4 A1, A2, B1, B2 and E's
-entries 00, 10, 01, 11. F is not normalised: its entries are 0 and +-1, and F^T inverts it after scaling by
-dim(rho) / |H|.
 """
 
 from __future__ import annotations
 
+import math
+
+import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 
 from ..base import accumulator
+from ..staged import padded
 from .arithmetic import dot_precision
 from .cost import choose_tile
-from .index import moved_tap, pixel, read_position
-from .launch import DTYPES, dot_dtype, empty, empty_map, launch, split_sum, wide
-
-
-# --- transforms ------------------------------------------------------------------------------------------------
-@triton.jit
-def _rotations(f0, f1, f2, f3):
-    even, odd = f0 + f2, f1 + f3
-    return even + odd, even - odd, f0 - f2, f1 - f3
-
-
-@triton.jit
-def _rotations_adjoint(a, b, u, v):
-    plus, minus = a + b, a - b
-    return plus + u, minus + v, plus - u, minus - v
-
-
-@triton.jit
-def transform(f, ORDER: tl.constexpr):
-    """F f of a function on C4 or D4: ORDER values of any one shape."""
-    a, b, u, v = _rotations(f[0], f[1], f[2], f[3])
-    if ORDER == 4:
-        return a, b, u, v
-    else:
-        c, d, s, t = _rotations(f[4], f[5], f[6], f[7])
-        return a + c, a - c, b + d, b - d, u - s, v + t, t - v, u + s
-
-
-@triton.jit
-def adjoint_transform(p, ORDER: tl.constexpr):
-    """F^T p."""
-    if ORDER == 4:
-        return _rotations_adjoint(p[0], p[1], p[2], p[3])
-    else:
-        f0, f1, f2, f3 = _rotations_adjoint(p[0] + p[1], p[2] + p[3], p[4] + p[7], p[5] - p[6])
-        f4, f5, f6, f7 = _rotations_adjoint(p[0] - p[1], p[2] - p[3], p[7] - p[4], p[5] + p[6])
-        return f0, f1, f2, f3, f4, f5, f6, f7
-
-
-@triton.jit
-def _scaled(p, ORDER: tl.constexpr):
-    """p times dim(rho) / ORDER."""
-    scaled = ()
-    for e in tl.static_range(ORDER):
-        if 2 * e < ORDER:
-            scaled = scaled + (p[e] * (1.0 / ORDER),)
-        else:
-            scaled = scaled + (p[e] * (2.0 / ORDER),)
-    return scaled
+from .index import first_read, moved_tap, pixel, read_position, tap_shift
+from .launch import DTYPES, aligned_strides, alignment, dot_dtype, empty, empty_map, launch, split_sum, wide
+from .transforms import adjoint_transform, read_moved, scaled, transform
 
 
 # --- products of coefficients ----------------------------------------------------------------------------------
+# The two columns of E are the even and the odd columns of one matrix of twice the width, so that each plane of the map
+# is the operand of one product only: Triton computes such an operand in the layout of the product, in registers, and
+# takes one of two products through shared memory, with barriers between the planes (benches/sass.py).
 @triton.jit
-def _add_product(total, z, v, ORDER: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
-    """total + z v for every irrep; z ``[M, K]`` is rounded to the products' dtype here, v ``[K, N]`` has it."""
-    result = ()
+def _add_product(
+    single, double, z, v, w, ORDER: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, SUM: tl.constexpr
+):
+    """The sums + z v for every irrep; z ``[M, K]`` is rounded to the products' dtype here, v ``[K, N]`` has it.
+
+    w are the two rows of E, ``[K, 2 N]``; for C4 of the matrix [[re, im], [-im, re]].
+    """
+    singles, doubles = (), ()
     for e in tl.static_range(ORDER // 2):
-        result = result + (tl.dot(z[e].to(DOT), v[e], total[e], input_precision=PRECISION, out_dtype=total[e].dtype),)
-    if ORDER == 4:
-        real = tl.dot(z[2].to(DOT), v[2], total[2], input_precision=PRECISION, out_dtype=total[2].dtype)
-        imag = tl.dot(z[2].to(DOT), v[3], total[3], input_precision=PRECISION, out_dtype=total[3].dtype)
-        real = tl.dot((-z[3]).to(DOT), v[3], real, input_precision=PRECISION, out_dtype=total[2].dtype)
-        imag = tl.dot(z[3].to(DOT), v[2], imag, input_precision=PRECISION, out_dtype=total[3].dtype)
-        result = result + (real, imag)
-    else:
-        for j in tl.static_range(2):
-            for i in tl.static_range(2):  # z_i0 v_0j + z_i1 v_1j
-                t = total[4 + 2 * j + i]
-                t = tl.dot(z[4 + i].to(DOT), v[4 + 2 * j], t, input_precision=PRECISION, out_dtype=t.dtype)
-                t = tl.dot(z[6 + i].to(DOT), v[5 + 2 * j], t, input_precision=PRECISION, out_dtype=t.dtype)
-                result = result + (t,)
-    return result
+        total = tl.dot(z[e].to(DOT), v[e], single[e], input_precision=PRECISION, out_dtype=SUM)
+        singles = singles + (total,)
+    for i in tl.static_range(ORDER // 4):  # z_i0 w_0 + z_i1 w_1
+        a, b = z[ORDER // 2 + i], z[ORDER // 2 + ORDER // 4 + i]
+        total = tl.dot(a.to(DOT), w[0], double[i], input_precision=PRECISION, out_dtype=SUM)
+        total = tl.dot(b.to(DOT), w[1], total, input_precision=PRECISION, out_dtype=SUM)
+        doubles = doubles + (total,)
+    return singles, doubles
 
 
 @triton.jit
-def _add_correlation(total, g, z, ORDER: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
-    """total + g^T z for every irrep; g ``[M, K]`` and z ``[K, N]`` are rounded to the products' dtype here.
+def _add_correlation(
+    single, double, g, z, ORDER: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, SUM: tl.constexpr
+):
+    """The sums + g^T z for every irrep; g ``[M, K]`` and z ``[K, N]`` are rounded to the products' dtype here.
 
     Of the irreps' blocks g is the transpose; as a matrix over channels and pixels it is transposed already.
     """
-    result = ()
+    singles, doubles = (), ()
     for e in tl.static_range(ORDER // 2):
-        t = tl.dot(g[e].to(DOT), z[e].to(DOT), total[e], input_precision=PRECISION, out_dtype=total[e].dtype)
-        result = result + (t,)
-    if ORDER == 4:
-        real = tl.dot(g[2].to(DOT), z[2].to(DOT), total[2], input_precision=PRECISION, out_dtype=total[2].dtype)
-        imag = tl.dot(g[2].to(DOT), z[3].to(DOT), total[3], input_precision=PRECISION, out_dtype=total[3].dtype)
-        real = tl.dot(g[3].to(DOT), z[3].to(DOT), real, input_precision=PRECISION, out_dtype=total[2].dtype)
-        imag = tl.dot((-g[3]).to(DOT), z[2].to(DOT), imag, input_precision=PRECISION, out_dtype=total[3].dtype)
-        result = result + (real, imag)
+        total = tl.dot(g[e].to(DOT), z[e].to(DOT), single[e], input_precision=PRECISION, out_dtype=SUM)
+        singles = singles + (total,)
+    if ORDER == 4:  # the conjugate of g times z
+        rows = (_columns(z[2].to(DOT), z[3].to(DOT)), _columns(z[3].to(DOT), (-z[2]).to(DOT)))
     else:
-        for j in tl.static_range(2):
-            for i in tl.static_range(2):  # g_0i z_0j + g_1i z_1j
-                t = total[4 + 2 * j + i]
-                t = tl.dot(g[4 + 2 * i].to(DOT), z[4 + 2 * j].to(DOT), t, input_precision=PRECISION, out_dtype=t.dtype)
-                t = tl.dot(g[5 + 2 * i].to(DOT), z[5 + 2 * j].to(DOT), t, input_precision=PRECISION, out_dtype=t.dtype)
-                result = result + (t,)
-    return result
+        rows = (_columns(z[4].to(DOT), z[6].to(DOT)), _columns(z[5].to(DOT), z[7].to(DOT)))
+    for i in tl.static_range(ORDER // 4):  # g_0i z_0 + g_1i z_1
+        a, b = g[ORDER // 2 + 2 * i], g[ORDER // 2 + 2 * i + 1]
+        total = tl.dot(a.to(DOT), rows[0], double[i], input_precision=PRECISION, out_dtype=SUM)
+        total = tl.dot(b.to(DOT), rows[1], total, input_precision=PRECISION, out_dtype=SUM)
+        doubles = doubles + (total,)
+    return singles, doubles
+
+
+@triton.jit
+def _columns(even, odd):
+    """``[K, N]`` twice to ``[K, 2 N]``."""
+    return tl.join(even, odd).reshape(even.shape[0], 2 * even.shape[1])
 
 
 @triton.jit
 def _zeros(ORDER: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUM: tl.constexpr):
-    zeros = ()
-    for _ in tl.static_range(ORDER):
-        zeros = zeros + (tl.zeros((ROWS, COLUMNS), SUM),)
-    return zeros
+    """Sums of the one-dimensional irreps, and those of the rows of E."""
+    singles, doubles = (), ()
+    for _ in tl.static_range(ORDER // 2):
+        singles = singles + (tl.zeros((ROWS, COLUMNS), SUM),)
+    for _ in tl.static_range(ORDER // 4):
+        doubles = doubles + (tl.zeros((ROWS, 2 * COLUMNS), SUM),)
+    return singles, doubles
+
+
+@triton.jit
+def _planes(single, double, ORDER: tl.constexpr):
+    """All sums in the order of the irreps."""
+    rows: tl.constexpr = double[0].shape[0]
+    columns: tl.constexpr = double[0].shape[1] // 2
+    even, odd = double[0].reshape(rows, columns, 2).split()
+    if ORDER == 4:
+        return single + (even, odd)
+    else:
+        even_1, odd_1 = double[1].reshape(rows, columns, 2).split()
+        return single + (even, even_1, odd, odd_1)
+
+
+VECTOR = tl.constexpr(16)  # numbers to which the rows of the filters' coefficients are padded
+
+
+@triton.jit
+def _scaled(b, s, h, w, ALIGN: tl.constexpr):
+    return b * ALIGN, s * ALIGN, h * ALIGN, w * ALIGN
 
 
 # --- reads -----------------------------------------------------------------------------------------------------
-@triton.jit
-def _read_moved(
-    x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation,
-    ELEMENT: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
-    """Z(ELEMENT): the slot of a group element, read through the tap to which the element moves the tap.
-
-    ``strides`` are x's over (slot, row, column), the other tuples (row, column) pairs.
-    """
-    tap_row, tap_column = moved_tap(tap // K, tap % K, ELEMENT, K)
-    row, row_in = read_position(i, tap_row * dilation[0], stride[0], padding[0], sizes[0], ADJOINT)
-    column, column_in = read_position(j, tap_column * dilation[1], stride[1], padding[1], sizes[1], ADJOINT)
-    if WIDE:
-        row = row.to(tl.int64)
-    at = at + (ELEMENT * strides[0] + row * strides[1] + column * strides[2])
-    return tl.load(x + at, mask=inside & row_in & column_in, other=0.0)
-
-
 @triton.jit
 def _read_orbit(
     x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation,
@@ -159,9 +125,24 @@ def _read_orbit(
     """F Z: all slots of x at the pixels (i, j), each read through its own image of the tap, transformed."""
     z = ()
     for e in tl.static_range(ORDER):
-        value = _read_moved(x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation, e, K, ADJOINT, WIDE)
+        value = read_moved(x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation, e, K, ADJOINT, WIDE)
         z = z + (value.to(SUM),)
     return transform(z, ORDER)
+
+
+@triton.jit
+def _taps_inside(i, j, sizes, stride, padding, dilation, K: tl.constexpr, ADJOINT: tl.constexpr):
+    """Of each pixel a number whose bit t says whether what it reads through tap t lies inside the map."""
+    BITS: tl.constexpr = tl.int32 if K * K < 32 else tl.int64
+    columns = tl.zeros(j.shape, BITS)
+    for t in tl.static_range(K):
+        _, inside = read_position(j, t * dilation[1], stride[1], padding[1], sizes[1], ADJOINT)
+        columns |= inside.to(BITS) << t
+    bits = tl.zeros(i.shape, BITS)
+    for t in tl.static_range(K):
+        _, inside = read_position(i, t * dilation[0], stride[0], padding[0], sizes[0], ADJOINT)
+        bits |= tl.where(inside, columns, 0) << (t * K)
+    return bits
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------
@@ -170,11 +151,13 @@ def transform_weight_kernel(
     weight, out, stride_yc, stride_xc, channels, x_channels, row_size,
     ORDER: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, SUM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The coefficients ``out[tap, e, c of x, c of y]`` by which the products multiply: of W, transposed or not.
+    """The coefficients ``out[tap, plane, c of x, c of y]`` by which the products multiply: of W, transposed or not.
 
+    The last four planes are two matrices ``[c of x, c of y, 2]``, the rows of E as ``_add_product`` wants them.
     ``stride_yc`` and ``stride_xc`` are the filters' strides over the channels of y and of x.
     """
     TAPS: tl.constexpr = K * K
+    PLANES: tl.constexpr = ORDER // 2 + 4
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tap = tl.program_id(1)
     channel, c = at % row_size, at // row_size
@@ -188,59 +171,97 @@ def transform_weight_kernel(
             row, column = moved_tap(tap // K, tap % K, u, K)
             entry = u * TAPS + row * K + column
         f = f + (tl.load(weight + start + entry, mask=inside, other=0.0).to(SUM),)
-    f = _scaled(transform(f, ORDER), ORDER)
-    if ADJOINT:
-        v = f
+    f = scaled(transform(f, ORDER), ORDER)
+    size = x_channels.to(tl.int64) * row_size
+    plane = out + tap * PLANES * size
+    for e in tl.static_range(ORDER // 2):
+        tl.store(plane + e * size + at, f[e].to(out.dtype.element_ty), mask=c < x_channels)
+    if ORDER == 4 and ADJOINT:
+        rows = (f[2], f[3], -f[3], f[2])
     elif ORDER == 4:
-        v = (f[0], f[1], f[2], -f[3])
+        rows = (f[2], -f[3], f[3], f[2])
+    elif ADJOINT:
+        rows = (f[4], f[6], f[5], f[7])
     else:
-        v = (f[0], f[1], f[2], f[3], f[4], f[6], f[5], f[7])
-    for e in tl.static_range(ORDER):
-        place = (tap * ORDER + e).to(tl.int64) * x_channels * row_size + at
-        tl.store(out + place, v[e].to(out.dtype.element_ty), mask=c < x_channels)
+        rows = (f[4], f[5], f[6], f[7])
+    for r in tl.static_range(2):
+        for j in tl.static_range(2):
+            place = plane + (ORDER // 2 + 2 * r) * size + 2 * at + j
+            tl.store(place, rows[2 * r + j].to(out.dtype.element_ty), mask=c < x_channels)
 
 
 @triton.jit
 def conv_kernel(
     x, coefficients, bias, y,
     stride_xb, stride_xc, stride_xs, stride_xh, stride_xw, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
-    pixels, height, width, x_height, x_width, channels, x_channels, row_size,
+    pixels, height, width, x_height, x_width, aligned_channels, aligned_x_channels, row_vectors,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
     K: tl.constexpr, ORDER: tl.constexpr, ADJOINT: tl.constexpr, BIAS: tl.constexpr, WIDE: tl.constexpr,
+    ALIGN_X: tl.constexpr, ALIGN_Y: tl.constexpr,
     DOT: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """All slots of one tile ``[BLOCK_M pixels, BLOCK_N channels]`` of y."""
+    """All slots of one tile ``[BLOCK_M pixels, BLOCK_N channels]`` of y.
+
+    Sizes and strides called aligned, and all strides of maps but those of their channels, are in units of ALIGN_X and
+    ALIGN_Y numbers (``launch.alignment``); a row of coefficients has ``row_vectors`` times VECTOR.
+    """
+    channels, x_channels, row_size = aligned_channels * ALIGN_Y, aligned_x_channels * ALIGN_X, row_vectors * VECTOR
+    stride_xb, stride_xs, stride_xh, stride_xw = _scaled(stride_xb, stride_xs, stride_xh, stride_xw, ALIGN_X)
+    stride_yb, stride_ys, stride_yh, stride_yw = _scaled(stride_yb, stride_ys, stride_yh, stride_yw, ALIGN_Y)
     TAPS: tl.constexpr = K * K
+    PLANES: tl.constexpr = ORDER // 2 + 4
     column_tiles = tl.cdiv(channels, BLOCK_N)
     m = tl.program_id(0) // column_tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     channel = tl.program_id(0) % column_tiles * BLOCK_N + tl.arange(0, BLOCK_N)
+    column = tl.program_id(0) % column_tiles * (2 * BLOCK_N) + tl.arange(0, 2 * BLOCK_N)
     m_in, channel_in = m < pixels, channel < channels
-    row_in = channel < row_size  # the coefficients' rows are padded: a mask that is constant over whole vectors
+    row_in, column_in = (
+        channel < row_size,
+        column < 2 * row_size,
+    )  # the coefficients' rows are padded: a mask that is constant over whole vectors
     b, i, j = pixel(m, height, width, WIDE)
-    i, j = i[:, None], j[:, None]
-    total = _zeros(ORDER, BLOCK_M, BLOCK_N, SUM)
+    # What the addresses of a pixel have in common, so that the loop adds the same number to all of them.
+    reads = tl.where(m_in, _taps_inside(i, j, (x_height, x_width), (stride_h, stride_w), (padding_h, padding_w),
+                                        (dilation_h, dilation_w), K, ADJOINT), 0)  # fmt: skip
+    row, column_0 = first_read(i, stride_h, padding_h, ADJOINT), first_read(j, stride_w, padding_w, ADJOINT)
+    if WIDE:
+        row = row.to(tl.int64)
+    depth = tl.arange(0, BLOCK_K)
+    x_at = (b * stride_xb + row * stride_xh + column_0 * stride_xw)[:, None] + depth[None, :] * stride_xc
+    single, double = _zeros(ORDER, BLOCK_M, BLOCK_N, SUM)
     if BIAS:  # equal in all slots: a coefficient of the trivial irrep, which is the first
-        first = tl.load(bias + channel, mask=channel_in, other=0.0).to(SUM)[None, :] + total[0]
-        total = (first,) + total[1:]
+        first = tl.load(bias + channel, mask=channel_in, other=0.0).to(SUM)[None, :] + single[0]
+        single = (first,) + single[1:]
     for step in range(TAPS * tl.cdiv(x_channels, BLOCK_K)):
         tap = step % TAPS
-        c = step // TAPS * BLOCK_K + tl.arange(0, BLOCK_K)
+        first_c = step // TAPS * BLOCK_K
+        c = first_c + depth
         c_in = c < x_channels
-        z = _read_orbit(
-            x, b[:, None] * stride_xb + c[None, :] * stride_xc, i, j, tap, m_in[:, None] & c_in[None, :],
-            (stride_xs, stride_xh, stride_xw), (x_height, x_width),
-            (stride_h, stride_w), (padding_h, padding_w), (dilation_h, dilation_w),
-            ORDER, K, ADJOINT, WIDE, SUM,
-        )  # fmt: skip
-        v = ()
+        f = ()
         for e in tl.static_range(ORDER):
-            place = ((tap * ORDER + e) * x_channels + c[:, None]) * row_size + channel[None, :]
+            tap_row, tap_column = moved_tap(tap // K, tap % K, e, K)
+            inside = ((reads >> (tap_row * K + tap_column)) & 1) != 0
+            row_shift = tap_shift(tap_row, stride_h, dilation_h, ADJOINT)
+            column_shift = tap_shift(tap_column, stride_w, dilation_w, ADJOINT)
+            if WIDE:
+                row_shift = row_shift.to(tl.int64)
+            shift = e * stride_xs + row_shift * stride_xh + column_shift * stride_xw + first_c * stride_xc
+            value = tl.load(x + shift + x_at, mask=inside[:, None] & c_in[None, :], other=0.0)
+            f = f + (value.to(SUM),)
+        z = transform(f, ORDER)
+        v, w = (), ()
+        plane = tap * PLANES * x_channels
+        for e in tl.static_range(ORDER // 2):
+            place = (plane + e * x_channels + c[:, None]) * row_size + channel[None, :]
             v = v + (tl.load(coefficients + place, mask=c_in[:, None] & row_in[None, :], other=0.0).to(DOT),)
-        total = _add_product(total, z, v, ORDER, DOT, PRECISION)
+        for r in tl.static_range(2):
+            place = (plane + (ORDER // 2 + 2 * r) * x_channels + 2 * c[:, None]) * row_size + column[None, :]
+            w = w + (tl.load(coefficients + place, mask=c_in[:, None] & column_in[None, :], other=0.0).to(DOT),)
+        single, double = _add_product(single, double, z, v, w, ORDER, DOT, PRECISION, SUM)
 
-    result = adjoint_transform(total, ORDER)
-    at = (b[:, None] * stride_yb + i * stride_yh + j * stride_yw) + (channel * stride_yc)[None, :]
+    result = adjoint_transform(_planes(single, double, ORDER), ORDER)
+    at = (b * stride_yb + i * stride_yh + j * stride_yw)[:, None] + (channel * stride_yc)[None, :]
     for s in tl.static_range(ORDER):
         tl.store(y + at + s * stride_ys, result[s].to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
 
@@ -249,15 +270,18 @@ def conv_kernel(
 def weight_grad_kernel(
     grad, x, partial,
     stride_gb, stride_gc, stride_gs, stride_gh, stride_gw, stride_xb, stride_xc, stride_xs, stride_xh, stride_xw,
-    pixels, height, width, x_height, x_width, channels, x_channels,
+    pixels, height, width, x_height, x_width, aligned_channels, aligned_x_channels,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, steps_per_split,
-    K: tl.constexpr, ORDER: tl.constexpr, WIDE: tl.constexpr,
+    K: tl.constexpr, ORDER: tl.constexpr, WIDE: tl.constexpr, ALIGN_X: tl.constexpr, ALIGN_G: tl.constexpr,
     DOT: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """One tile ``[BLOCK_M channels of grad, BLOCK_N channels of x]`` of one tap's coefficients, summed over a part of
-    the pixels: ``partial[split, tap, e, c of grad, c of x]``.
+    the pixels: ``partial[split, tap, e, c of grad, c of x]``. Alignment as in ``conv_kernel``.
     """
+    channels, x_channels = aligned_channels * ALIGN_G, aligned_x_channels * ALIGN_X
+    stride_xb, stride_xs, stride_xh, stride_xw = _scaled(stride_xb, stride_xs, stride_xh, stride_xw, ALIGN_X)
+    stride_gb, stride_gs, stride_gh, stride_gw = _scaled(stride_gb, stride_gs, stride_gh, stride_gw, ALIGN_G)
     TAPS: tl.constexpr = K * K
     column_tiles = tl.cdiv(x_channels, BLOCK_N)
     tap = tl.program_id(0) % TAPS
@@ -265,7 +289,7 @@ def weight_grad_kernel(
     m = tile // column_tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     c = tile % column_tiles * BLOCK_N + tl.arange(0, BLOCK_N)
     m_in, c_in = m < channels, c < x_channels
-    total = _zeros(ORDER, BLOCK_M, BLOCK_N, SUM)
+    single, double = _zeros(ORDER, BLOCK_M, BLOCK_N, SUM)
     first = tl.program_id(1) * steps_per_split
     for step in range(first, tl.minimum(first + steps_per_split, tl.cdiv(pixels, BLOCK_K))):
         p = step * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -282,8 +306,9 @@ def weight_grad_kernel(
             (stride_h, stride_w), (padding_h, padding_w), (dilation_h, dilation_w),
             ORDER, K, False, WIDE, SUM,
         )  # fmt: skip
-        total = _add_correlation(total, transform(g, ORDER), z, ORDER, DOT, PRECISION)
+        single, double = _add_correlation(single, double, transform(g, ORDER), z, ORDER, DOT, PRECISION, SUM)
 
+    total = _planes(single, double, ORDER)
     start = (tl.program_id(1).to(tl.int64) * TAPS + tap) * ORDER
     for e in tl.static_range(ORDER):
         at = ((start + e) * channels + m[:, None]) * x_channels + c[None, :]
@@ -305,7 +330,7 @@ def sum_splits_kernel(partial, weight_grad, pairs, splits, K: tl.constexpr, ORDE
             value += tl.load(partial + at, mask=inside, other=0.0)
             at += TAPS * ORDER * pairs
         total = total + (value,)
-    f = adjoint_transform(_scaled(total, ORDER), ORDER)
+    f = adjoint_transform(scaled(total, ORDER), ORDER)
     for u in tl.static_range(ORDER):
         row, column = moved_tap(tap // K, tap % K, u, K)
         at = pair.to(tl.int64) * (ORDER * TAPS) + u * TAPS + row * K + column
@@ -313,19 +338,35 @@ def sum_splits_kernel(partial, weight_grad, pairs, splits, K: tl.constexpr, ORDE
 
 
 # --- launches --------------------------------------------------------------------------------------------------
+def _in_whole_vectors(x):
+    """x, or if it cannot be read 16 bytes at a time, a copy that can: in channels_last_3d, padded by channels of 0."""
+    if alignment(x) * x.element_size() == 16:
+        return x
+    batch, channels, *size = x.shape
+    shape = (batch, padded(channels, x.dtype), *size)
+    copy = empty("a copy with aligned channels", shape, x.dtype, x.device, torch.channels_last_3d)
+    copy[:, :channels] = x
+    copy[:, channels:] = 0
+    return copy
+
+
 def conv(problem, x, weight, bias=None):
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
     y = empty_map("the convolution's input gradient" if problem.adjoint else "the convolution's output",
                   problem.computed_shape, x)  # fmt: skip
     tile = choose_tile(problem, "fourier")
     batch, channels, order, height, width = y.shape
-    x_channels, k = x.shape[1], problem.kernel
     pixels = batch * height * width
     if pixels == 0:
         return y
-    weight = weight.contiguous()
-    row_size = triton.cdiv(channels, 16) * 16  # whole vectors for any number of channels
-    coefficients = empty("the filters' coefficients", (k * k, order, x_channels, row_size), x.dtype, x.device)
+    x = _in_whole_vectors(x)
+    x_channels, k = x.shape[1], problem.kernel
+    more = x_channels - (problem.out_channels if problem.adjoint else problem.in_channels)
+    # Filters of 0 for the channels that x was padded by.
+    weight = F.pad(weight.contiguous(), (*[0] * (9 if problem.adjoint else 7), more))
+    row_size = triton.cdiv(channels, VECTOR.value) * VECTOR.value
+    align_x, align_y = alignment(x), alignment(y)
+    coefficients = empty("the filters' coefficients", (k * k, order // 2 + 4, x_channels, row_size), x.dtype, x.device)
     strides = (weight.stride(1), weight.stride(0)) if problem.adjoint else (weight.stride(0), weight.stride(1))
     sums = DTYPES[accumulator(x.dtype)]
     launch(
@@ -336,10 +377,12 @@ def conv(problem, x, weight, bias=None):
     launch(
         conv_kernel, (triton.cdiv(pixels, tile.rows) * triton.cdiv(channels, tile.columns),),
         x, coefficients, y if bias is None else bias, y,
-        *x.stride(), *y.stride(),
-        pixels, height, width, x.shape[3], x.shape[4], channels, x_channels, row_size,
+        *aligned_strides(x, align_x), *aligned_strides(y, align_y),
+        pixels, height, width, x.shape[3], x.shape[4],
+        channels // align_y, x_channels // align_x, row_size // VECTOR.value,
         *problem.stride, *problem.padding, *problem.dilation,
         K=k, ORDER=order, ADJOINT=problem.adjoint, BIAS=bias is not None, WIDE=wide(x, y),
+        ALIGN_X=align_x, ALIGN_Y=align_y,
         DOT=dot_dtype(x.dtype), SUM=sums, PRECISION=dot_precision(x.dtype),
         BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.depth,
         num_warps=tile.warps, num_stages=tile.stages,
@@ -352,25 +395,28 @@ conv_input_grad = conv
 
 def conv_weight_grad(problem, grad, x):
     tile = choose_tile(problem, "fourier")
-    batch, channels, order, height, width = grad.shape
-    x_channels, taps = x.shape[1], problem.kernel**2
-    weight_grad = empty("the convolution's weight gradient", problem.weight_shape, x.dtype, x.device)
-    pixels = batch * height * width
+    pixels = problem.batch * math.prod(problem.out_size)
     if pixels == 0:
-        return weight_grad.zero_()
+        return torch.zeros(problem.weight_shape, dtype=x.dtype, device=x.device)
+    grad, x = _in_whole_vectors(grad), _in_whole_vectors(x)
+    _, channels, order, height, width = grad.shape
+    x_channels, taps = x.shape[1], problem.kernel**2
+    shape = (channels, x_channels, *problem.weight_shape[2:])
+    weight_grad = empty("the convolution's weight gradient", shape, x.dtype, x.device)
     pairs, sums = channels * x_channels, accumulator(x.dtype)
     tiles = triton.cdiv(channels, tile.rows) * triton.cdiv(x_channels, tile.columns) * taps
     splits, steps_per_split = split_sum(
         tiles, triton.cdiv(pixels, tile.depth), taps * order * pairs * sums.itemsize, x.device
     )
+    align_g, align_x = alignment(grad), alignment(x)
     partial = empty("the weight gradient's partial sums", (splits, taps, order, pairs), sums, x.device)
     launch(
         weight_grad_kernel, (tiles, splits),
         grad, x, partial,
-        *grad.stride(), *x.stride(),
-        pixels, height, width, x.shape[3], x.shape[4], channels, x_channels,
+        *aligned_strides(grad, align_g), *aligned_strides(x, align_x),
+        pixels, height, width, x.shape[3], x.shape[4], channels // align_g, x_channels // align_x,
         *problem.stride, *problem.padding, *problem.dilation, steps_per_split,
-        K=problem.kernel, ORDER=order, WIDE=wide(grad, x),
+        K=problem.kernel, ORDER=order, WIDE=wide(grad, x), ALIGN_X=align_x, ALIGN_G=align_g,
         DOT=dot_dtype(x.dtype), SUM=DTYPES[sums], PRECISION=dot_precision(x.dtype),
         BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.depth,
         num_warps=tile.warps, num_stages=tile.stages,
@@ -386,4 +432,4 @@ def conv_weight_grad(problem, grad, x):
         ORDER=order,
         BLOCK=256,
     )
-    return weight_grad
+    return weight_grad[: problem.out_channels, : problem.in_channels].contiguous()

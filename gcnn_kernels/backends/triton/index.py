@@ -31,6 +31,26 @@ def read_position(position, shift, stride, padding, size, ADJOINT: tl.constexpr)
 
 
 @triton.jit
+def first_read(position, stride, padding, ADJOINT: tl.constexpr):
+    """Where along one axis a pixel at ``position`` reads a map through tap 0, if that is inside; maybe outside.
+
+    Through another tap it reads ``tap_shift`` further on, wherever ``read_position`` says that it reads at all.
+    """
+    if ADJOINT:
+        return (position + padding) // stride
+    else:
+        return position * stride - padding
+
+
+@triton.jit
+def tap_shift(tap, stride, dilation, ADJOINT: tl.constexpr):
+    if ADJOINT:
+        return -(tap * dilation // stride)
+    else:
+        return tap * dilation
+
+
+@triton.jit
 def moved_tap(row, column, ELEMENT: tl.constexpr, K: tl.constexpr):
     """The tap to which an element of C4 or D4 moves a tap of a K x K filter (``PointGroup.tap_action``)."""
     last: tl.constexpr = K - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from functools import cache
 
@@ -38,6 +39,22 @@ def multiprocessors(device: torch.device) -> int:
 def wide(*tensors: torch.Tensor) -> bool:
     """Whether offsets into one of the tensors leave int32."""
     return any(1 + sum((n - 1) * abs(s) for n, s in zip(t.shape, t.stride(), strict=True)) >= 2**31 for t in tensors)
+
+
+def alignment(x: torch.Tensor) -> int:
+    """How many numbers of a map can be moved at once: a power of two that divides all its strides and its channels.
+
+    Triton knows of an argument's divisibility by 16 only. Where a smaller power of two divides a map's strides, the
+    kernels get the quotients (``aligned_strides``) and multiply by the constant.
+    """
+    if x.stride(1) != 1:
+        return 1
+    return math.gcd(16 // x.element_size(), x.shape[1], *x.stride()[:1], *x.stride()[2:])
+
+
+def aligned_strides(x: torch.Tensor, align: int) -> list[int]:
+    """x's strides in units of ``align`` numbers, but that of the channels."""
+    return [stride if axis == 1 else stride // align for axis, stride in enumerate(x.stride())]
 
 
 def dot_dtype(dtype: torch.dtype):

@@ -66,15 +66,6 @@ def two_processes(tmp_path_factory):
     return torch.load(folder / "found.pt")
 
 
-@pytest.fixture
-def one_thread():
-    """As in the two processes: the orthogonal initial weights differ by rounding with the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("name", PLAYERS)
 def test_two_processes_equal_one(two_processes, name, one_thread):
     expected = step(*PLAYERS[name], slice(None), sync=False)

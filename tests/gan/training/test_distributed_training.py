@@ -83,15 +83,6 @@ def shared_steps(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def one_thread():
-    """As in the two processes: the initial weights and their singular vectors are of float32 sums."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_the_step_of_two_processes_is_that_of_one(case, shared_steps, one_thread):
     alone = step(case, distributed.join("cpu"))

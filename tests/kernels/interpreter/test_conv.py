@@ -70,12 +70,12 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+@pytest.mark.parametrize("algorithm", ["direct", "fourier", "staged"])
 @pytest.mark.parametrize("name", CASES)
 def test_conv(name, algorithm):
     group, lifting, shape, out_channels, k, dtype, last, geometry = CASES[name]
-    if algorithm == "fourier" and (lifting or group == "p1"):
-        pytest.skip("fourier serves group convolutions of p4 and p4m")
+    if algorithm != "direct" and (lifting or group == "p1"):
+        pytest.skip(f"{algorithm} serves group convolutions of p4 and p4m")
     check(group, lifting, shape, out_channels, k, algorithm, dtype, last, **geometry)
 
 
@@ -83,7 +83,7 @@ def test_expanded_conv():
     check("p4m", False, (1, 3, 5, 4), 2, 3, "expand", torch.float32, True, padding=1)
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+@pytest.mark.parametrize("algorithm", ["direct", "fourier", "staged"])
 def test_golden_convolutions(golden, algorithm):
     """The convention itself, not only agreement with the reference backend."""
     for group in ("p4", "p4m"):
@@ -92,13 +92,13 @@ def test_golden_convolutions(golden, algorithm):
         assert error(found, y) <= 1e-12
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+@pytest.mark.parametrize("algorithm", ["direct", "fourier", "staged"])
 def test_offsets_in_int64(monkeypatch, algorithm):
     """The arithmetic for maps of more than 2^31 numbers gives the same values; here it is forced on a small one."""
-    from gcnn_kernels.backends.triton import direct, fourier
+    from gcnn_kernels.backends.triton import direct, fourier, staging
 
-    monkeypatch.setattr(direct, "wide", lambda *tensors: True)
-    monkeypatch.setattr(fourier, "wide", lambda *tensors: True)
+    for module in (direct, fourier, staging):
+        monkeypatch.setattr(module, "wide", lambda *tensors: True)
     check("p4", False, (2, 3, 5, 4), 2, 3, algorithm, torch.float32, True, padding=1)
 
 
@@ -116,7 +116,18 @@ def test_weight_gradient_in_parts(monkeypatch, algorithm):
     check("p4", False, (3, 3, 6, 5), 2, 3, algorithm, torch.float32, True, padding=1)
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+@pytest.mark.parametrize("group", ["p4", "p4m"])
+def test_staged_in_chunks(monkeypatch, group):
+    """Several chunks, the last one with rows that are no pixels; widths in which the map moves 2, 4 and 8 at once."""
+    from gcnn_kernels.backends import staged
+
+    monkeypatch.setattr(staged, "WORKSPACE", 1)
+    monkeypatch.setattr(staged, "_ROWS", 32)
+    for channels, dtype in ((6, torch.float16), (4, torch.float32), (8, torch.float16)):
+        check(group, False, (2, channels, 5, 7), 20 - channels, 3, "staged", dtype, True, padding=1)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "fourier", "staged"])
 def test_empty_batch(algorithm):
     x = torch.zeros(0, 2, 4, 5, 5, requires_grad=True)
     weight = torch.ones(3, 2, 4, 3, 3, requires_grad=True)
@@ -132,7 +143,7 @@ def test_slices_of_larger_tensors():
     generator = torch.Generator().manual_seed(3)
     x = torch.randn((2, 9, 4, 8, 7), generator=generator)[:, 2:5, :, 1:6, ::2]
     weight = torch.randn((6, 7, 4, 3, 3), generator=generator)[::2, 1:4]
-    for algorithm in ("direct", "fourier"):
+    for algorithm in ("direct", "fourier", "staged"):
         found = gk.group_conv2d(x, weight, algorithm=algorithm, backend="triton")
         expected = gk.group_conv2d(x.double(), weight.double(), backend="reference")
         assert error(found, expected) <= 2e-6

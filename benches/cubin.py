@@ -1,4 +1,4 @@
-"""What NVIDIA's cuobjdump tells of compiled GPU code; no GPU is needed."""
+"""What NVIDIA's cuobjdump and nvdisasm tell of compiled GPU code; no GPU is needed."""
 
 from __future__ import annotations
 
@@ -33,12 +33,21 @@ def architectures(binary: Path, program: Path) -> set[str]:
 
 def usage(cubin: bytes, program: Path) -> Usage:
     """What the one kernel of a cubin takes."""
+    text = _run_on(cubin, program, "-res-usage")
+    registers, stack, local = (int(re.search(rf"{what}:(\d+)", text)[1]) for what in ("REG", "STACK", "LOCAL"))
+    return Usage(registers, stack + local)
+
+
+def disassembly(cubin: bytes) -> str:
+    """The instructions of a cubin, with a line for each and one for each label, by the nvdisasm that Triton brings."""
+    return _run_on(cubin, cuobjdump().with_name("nvdisasm"), "-c")
+
+
+def _run_on(cubin, *command):
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        text = _run(program, "-res-usage", file.name)
-    registers, stack, local = (int(re.search(rf"{what}:(\d+)", text)[1]) for what in ("REG", "STACK", "LOCAL"))
-    return Usage(registers, stack + local)
+        return _run(*command, file.name)
 
 
 def _run(*command) -> str:
