@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_map_only
 from gan.common.distributed import World
 from gan.common.noise import draw_noise
 from gan.networks import PRESETS, build_discriminator, build_generator
-from gan.objectives import build_loss, r1
+from gan.objectives import build_loss, zero_centred
+from gan.objectives.diffaugment import NUMBERS
 from gan.options import resolve
 from gan.training.graphs import WARM_UP, GraphedUpdates
 from gan.training.state import TrainingState
@@ -49,6 +50,7 @@ class Gan:
             noise=draw_noise(state.generator, case.batch, random),
             shares=torch.rand(case.batch, generator=random),
             moves=torch.zeros(2, case.batch, dtype=torch.long),
+            numbers=torch.rand(2, case.batch, NUMBERS, generator=random),
         )
         self.batch = tree_map_only(torch.Tensor, lambda t: t.to(world.device), batch)
 
@@ -91,7 +93,7 @@ def _error(dataset, group):
             network.load_state_dict(state)  # spectral norm's vectors and the running moments move on
         images, fake = real.clone().requires_grad_(), generator(z, labels)
         real_logits, fake_logits = discriminator(images, labels), discriminator(fake.detach(), labels)
-        total = loss.discriminator(real_logits, fake_logits) + r1(real_logits, images, gamma=1.0)
+        total = loss.discriminator(real_logits, fake_logits) + zero_centred(real_logits, images, gamma=1.0)
         for_discriminator = torch.autograd.grad(total, list(discriminator.parameters()))
         total = loss.generator(real_logits.detach(), discriminator(fake, labels))
         for_generator = torch.autograd.grad(total, list(generator.parameters()))

@@ -25,7 +25,8 @@ CHOICES = {
     "discriminator_group": ("p1", "p4", "p4m", "c8", "c16", "d8"),
     "generator_symmetry": ("incomplete", "full"),
     "loss": (*LOSSES, "alpha"),
-    "augment": ("none", "standard", "bcr", "rotations"),
+    "augment": ("none", "standard", "bcr", "rotations", "diffaugment"),
+    "schedule": ("constant", "r3gan"),
     "device": ("auto", "cpu", "cuda"),
     "amp": ("off", "bf16", "fp16"),
 }
@@ -55,10 +56,11 @@ class Options:
     loss: str = _fixed("ragan", "adversarial loss")
     alpha: float = _fixed(2.0, "order of the alpha divergence (--loss alpha)")
     r1: float = _fixed(0.1, "gamma of the R1 gradient penalty; 0 for none")
-    r1_every: int = _fixed(1, "lazy regularisation: discriminator updates per R1 penalty, which grows by this factor")
+    r2: float = _fixed(0.0, "gamma of the R2 gradient penalty, that on generated images; 0 for none")
+    r1_every: int = _fixed(1, "lazy regularisation: discriminator updates per R1 and R2, which grow by this factor")
     gradient_penalty: float = _fixed(0.0, "weight of the gradient penalty on interpolates (--loss wgan, alpha)")
     l1: float = _fixed(0.0, "weight of the L1 distance of translation and photograph (--loss pix2pix)")
-    augment: str = _fixed("none", "standard: move real images; bcr: balanced consistency; rotations: auxiliary")
+    augment: str = _fixed("none", "standard: move real images; bcr: consistency; rotations: auxiliary; diffaugment")
     bcr_real: float = _fixed(0.0, "weight of consistency on real images (--augment bcr)")
     bcr_fake: float = _fixed(0.0, "weight of consistency on generated images (--augment bcr)")
     iterations: int = _may_change(20_000, "generator updates")
@@ -70,6 +72,8 @@ class Options:
     beta1: float = _fixed(0.0, "Adam's beta1")
     beta2: float = _fixed(0.9, "Adam's beta2")
     ema: float = _fixed(0.9999, "decay of the generator's average, which is what is evaluated and sampled")
+    schedule: str = _fixed("constant", "r3gan: rates, beta2, gammas, ema along a cosine (Huang et al. 2024)")
+    burn_in: int = _fixed(20_000, "iterations until the schedule's last values (--schedule r3gan)")
     data_fraction: float = _fixed(1.0, "share of the training images, chosen by the seed, classes in proportion")
     seed: int = _fixed(0, "seed of all random numbers")
     device: str = _may_change("auto", "auto: cuda if there is one")
@@ -129,13 +133,13 @@ def _default_outdir(options: Options) -> Path:
 
 def _check(options: Options) -> None:
     positive = (
-        "width", "r1_every", "iterations", "batch_size", "accumulate", "d_updates", "lr_g", "lr_d",
+        "width", "r1_every", "iterations", "batch_size", "accumulate", "d_updates", "lr_g", "lr_d", "burn_in",
         "data_fraction", "checkpoint_every", "sample_every", "log_every",
     )  # fmt: skip
     for name in positive:
         if not getattr(options, name) > 0:
             raise ValueError(f"{name}: expected more than 0, got {getattr(options, name)}")
-    for name in ("r1", "gradient_penalty", "l1", "bcr_real", "bcr_fake", "eval_every", "eval_samples", "seed"):
+    for name in ("r1", "r2", "gradient_penalty", "l1", "bcr_real", "bcr_fake", "eval_every", "eval_samples", "seed"):
         if not getattr(options, name) >= 0:
             raise ValueError(f"{name}: expected 0 or more, got {getattr(options, name)}")
     for name in ("beta1", "beta2", "ema"):
@@ -155,11 +159,13 @@ def _check(options: Options) -> None:
         raise ValueError(f"accumulate: {options.accumulate} parts do not divide a batch of {options.batch_size}")
     if options.cuda_graphs and (options.amp == "fp16" or options.compile):
         raise ValueError("cuda_graphs: not with --amp fp16, whose scaler asks the GPU, nor with --compile")
+    if options.cuda_graphs and options.schedule != "constant":
+        raise ValueError(f"cuda_graphs: captured updates keep Adam's numbers; not with --schedule {options.schedule}")
     if options.augment != "bcr" and (options.bcr_real > 0 or options.bcr_fake > 0):
         raise ValueError(f"augment: weights of bcr were given, but the augmentation is {options.augment}")
     if options.gradient_penalty > 0 and options.loss not in LOSS_OPTIONS:
         raise ValueError(
-            f"gradient_penalty: only for {' and '.join(LOSS_OPTIONS)}; {options.loss} is regularised by --r1"
+            f"gradient_penalty: only for {' and '.join(LOSS_OPTIONS)}; {options.loss} is regularised by --r1 and --r2"
         )
 
 
@@ -176,6 +182,6 @@ def _check_pairs(options: Options) -> None:
         if options.l1 > 0:
             raise ValueError(f"l1: {options.dataset} has no pairs of images to compare")
         return
-    for name, expected in (("r1", 0.0), ("augment", "none"), ("generator_symmetry", "incomplete")):
+    for name, expected in (("r1", 0.0), ("r2", 0.0), ("augment", "none"), ("generator_symmetry", "incomplete")):
         if getattr(options, name) != expected:
             raise ValueError(f"{name}: pix2pix knows only {expected}, got {getattr(options, name)}")

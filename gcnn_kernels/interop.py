@@ -15,7 +15,7 @@ from .nn import GroupConv2d, LiftingConv2d
 __all__ = ["from_filter_stack", "load_escnn"]
 
 
-class _R2Conv(Protocol):
+class R2Conv(Protocol):
     """What is used of an ``escnn.nn.R2Conv``."""
 
     def expand_parameters(self) -> tuple[Tensor, Tensor | None]:
@@ -55,7 +55,7 @@ def from_filter_stack(stack: Tensor, group: PointGroup, in_slots: int) -> Tensor
     raise ValueError(f"stack: its filters are not the poses of one filter under the group {group.name!r}")
 
 
-def load_escnn(layer: LiftingConv2d | GroupConv2d, conv: _R2Conv) -> None:
+def load_escnn(layer: LiftingConv2d | GroupConv2d, conv: R2Conv) -> None:
     """Copies the weights of an ``escnn.nn.R2Conv`` between regular fields (or from scalar fields, for lifting).
 
     Args:

@@ -34,6 +34,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--samples", type=int, help="generated images; as many as the run's evaluations had")
     result.add_argument("--data", help="the data set's root, if it is not where the run found it")
     result.add_argument("--inception-weights", help="Inception's file, for data sets that are compared by it")
+    result.add_argument(
+        "--features",
+        help="compare these features: MODULE:FUNCTION, which gives a torch module, or a file of TorchScript or "
+        "torch.export (.pt2); from float images [B, 3, H, W] in [0, 1] to [B, F]",
+    )
     result.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     result.add_argument("--real-data", action="store_true", help="measure shares of the training images (too)")
     return result
@@ -64,6 +69,7 @@ def evaluate(given: argparse.Namespace, metrics: list[str], world: distributed.W
     evaluation = evaluation_of(
         options, trained.network.image_shape[1], world, _progress(world),
         metrics=metrics or options.eval_metrics.split(","), samples=given.samples or options.eval_samples,
+        features=given.features,
     )  # fmt: skip
     results = {
         "iteration": trained.iteration,
@@ -80,7 +86,7 @@ def evaluate(given: argparse.Namespace, metrics: list[str], world: distributed.W
 def real_data(given: argparse.Namespace, world: distributed.World) -> dict:
     """The distances of shares of a data set's training images."""
     options = Options(dataset=given.dataset, data=given.data, inception_weights=given.inception_weights)
-    evaluation = evaluation_of(options, None, world, _progress(world), metrics=["fid"])
+    evaluation = evaluation_of(options, None, world, _progress(world), metrics=["fid"], features=given.features)
     return {"real images": len(evaluation.images), "training images": real_data_distances(options, evaluation)}
 
 

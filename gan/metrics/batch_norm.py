@@ -29,6 +29,8 @@ def estimate_statistics(generator: nn.Module, labels: torch.Tensor, batch_size: 
         batch_size: over all ranks, as in training.
     """
     norms = [module for module in generator.eval().modules() if isinstance(module, _NORMS)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

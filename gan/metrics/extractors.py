@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import torch_fidelity
+from torch import nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -56,11 +57,11 @@ class Extractor:
 
     Attributes:
         name: short, with a key of the weights; part of every reported name.
-        module: torch-fidelity's extractor, from uint8 ``[B, C, H, W]`` to a tuple with one tensor ``[B, F]``.
+        module: as torch-fidelity's extractors, from uint8 ``[B, C, H, W]`` to a tuple with one tensor ``[B, F]``.
     """
 
     name: str
-    module: FeatureExtractorBase
+    module: nn.Module
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:

@@ -6,14 +6,23 @@ a map on the group. Generator blocks also take the condition ``[B, D]`` of their
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import gcnn_kernels as gk
 
+#: of leaky ReLUs
+SLOPE = 0.2
+#: of R3GAN
+BLOCKS_PER_STAGE = 2
 
-def conv(cin: int, cout: int, k: int, group: str, *, lift: bool = False, bias: bool = False) -> nn.Module:
+
+def conv(
+    cin: int, cout: int, k: int, group: str, *, lift: bool = False, bias: bool = False, groups: int = 1
+) -> nn.Module:
     """A convolution that keeps the size; k = 3 becomes 5 for groups whose filters rotate by interpolation.
 
     (Birrell et al. 2022 take 5 x 5 for c8 and d8; a rotated 3 x 3 filter has too few taps.)
@@ -21,7 +30,7 @@ def conv(cin: int, cout: int, k: int, group: str, *, lift: bool = False, bias: b
     if k == 3 and not gk.point_group(group).on_grid:
         k = 5
     kind = gk.nn.LiftingConv2d if lift else gk.nn.GroupConv2d
-    return kind(cin, cout, k, padding="same", bias=bias, group=group)
+    return kind(cin, cout, k, padding="same", bias=bias, group=group, groups=groups)
 
 
 def upsample() -> nn.Module:
@@ -30,11 +39,13 @@ def upsample() -> nn.Module:
 
 
 def downsample(kind: str) -> nn.Module:
-    """Half the size, rounded down, by "average" or "max" pooling: 2 x 2, and 3 x 3 where a side is odd.
+    """Half the size by "average" or "max" pooling, 2 x 2, and 3 x 3 where a side is odd; or by "blur", (1 3 3 1).
 
     (A 2 x 2 window would leave out the last row of an odd plane, and another row of the rotated image: a discriminator
     with 7 x 7 maps would not be invariant.)
     """
+    if kind == "blur":
+        return gk.nn.SpatialBlurPool2d()
     return {"average": gk.nn.SpatialAvgPool2d, "max": gk.nn.SpatialMaxPool2d}[kind](2)
 
 
@@ -76,7 +87,7 @@ class ConvBlockD(nn.Sequential):
     def __init__(self, cin, cout, group, *, lift, resample, pool):
         super().__init__()
         self.conv = conv(cin, cout, 3, group, lift=lift, bias=True)
-        self.activation = nn.LeakyReLU(0.2)
+        self.activation = nn.LeakyReLU(SLOPE)
         self.down = downsample(pool) if resample else nn.Identity()
 
 
@@ -112,8 +123,79 @@ class ResBlockDBN(ResBlockD):
         self.activation2 = gk.nn.GroupBatchNorm2d(cout, activation="relu")
 
 
-GENERATOR_BLOCKS = {"conv": ConvBlockG, "residual": ResBlockG}
-DISCRIMINATOR_BLOCKS = {"conv": ConvBlockD, "residual": ResBlockD, "residual-bn": ResBlockDBN}
+class Bottleneck(nn.Module):
+    """Residual block without norm (Huang et al. 2024): 1 x 1 to twice the channels, grouped 3 x 3, 1 x 1 back.
+
+    Biases and leaky ReLUs follow the first two convolutions. The groups have 16 channels in a CNN, and over a point
+    group of order n floor(16 / sqrt(n)) maps; the block has as many channels inside as fill whole groups.
+    """
+
+    def __init__(self, channels: int, group: str):
+        super().__init__()
+        inside = 2 * channels
+        width = min(inside, max(1, int(16 / math.sqrt(gk.point_group(group).order))))
+        groups = inside // width
+        self.conv1 = conv(channels, groups * width, 1, group, bias=True)
+        self.conv2 = conv(groups * width, groups * width, 3, group, bias=True, groups=groups)
+        self.conv3 = conv(groups * width, channels, 1, group)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.leaky_relu(self.conv1(x), SLOPE)
+        y = F.leaky_relu(self.conv2(y), SLOPE)
+        return x + self.conv3(y)
+
+
+class BottleneckStageG(nn.Module):
+    """A resolution of R3GAN's generator: 1 x 1 convolution if the width changes, bilinear upsampling, two blocks.
+
+    The first one lifts, by 3 x 3: after a 1 x 1 lifting all slots would be equal until the blocks are trained.
+    """
+
+    def __init__(self, cin, cout, group, *, lift, resample, condition):
+        super().__init__()
+        self.enter = _entrance(cin, cout, group, lift)
+        self.up = gk.nn.SpatialUpsample(2, "bilinear") if resample else nn.Identity()
+        self.blocks = nn.Sequential(*(Bottleneck(cout, group) for _ in range(BLOCKS_PER_STAGE)))
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.up(self.enter(x)))
+
+
+class BottleneckStageD(nn.Sequential):
+    """The generator's stage mirrored: downsampling, 1 x 1 convolution if the width changes, two blocks."""
+
+    def __init__(self, cin, cout, group, *, lift, resample, pool):
+        super().__init__()
+        self.down = downsample(pool) if resample else nn.Identity()
+        self.enter = _entrance(cin, cout, group, lift)
+        self.blocks = nn.Sequential(*(Bottleneck(cout, group) for _ in range(BLOCKS_PER_STAGE)))
+
+
+class Basis(nn.Module):
+    """From a vector to a planar map: each channel is a learned picture times a linear function of the vector.
+
+    ``[B, D]`` -> ``[B, size^2 * channels]``, channels last, as R3GAN's generator begins.
+    """
+
+    def __init__(self, condition: int, channels: int, size: int):
+        super().__init__()
+        self.linear = nn.Linear(condition, channels, bias=False)
+        self.pictures = nn.Parameter(torch.randn(size * size, channels))
+
+    def forward(self, condition: torch.Tensor) -> torch.Tensor:
+        return (self.linear(condition).unsqueeze(1) * self.pictures).flatten(1)
+
+
+def _entrance(cin, cout, group, lift):
+    if lift:
+        return conv(cin, cout, 3, group, lift=True)
+    return conv(cin, cout, 1, group) if cin != cout else nn.Identity()
+
+
+GENERATOR_BLOCKS = {"conv": ConvBlockG, "residual": ResBlockG, "bottleneck": BottleneckStageG}
+DISCRIMINATOR_BLOCKS = {
+    "conv": ConvBlockD, "residual": ResBlockD, "residual-bn": ResBlockDBN, "bottleneck": BottleneckStageD,
+}  # fmt: skip
 
 
 def _conditional_norm(channels, condition):

@@ -10,6 +10,7 @@ from torch import nn
 
 import gcnn_kernels as gk
 
+from .blocks import SLOPE, Bottleneck
 from .discriminator import Discriminator
 from .generator import SYMMETRIES, Generator
 from .pix2pix import PatchDiscriminator, Translator
@@ -44,7 +45,8 @@ def build_generator(
     _one_of("symmetry", symmetry, SYMMETRIES)
     network = Generator(table.generator, classes=_classes(table, classes), symmetry=symmetry, **arguments)
     _initialize(network, table.init)
-    spectral_normalize(network, exclude=(network.embedding,))
+    if table.init != "fixup":
+        spectral_normalize(network, exclude=(network.embedding,))
     return _synchronize(network, sync)
 
 
@@ -75,7 +77,8 @@ def build_discriminator(
         **arguments,
     )
     _initialize(network, table.init)
-    spectral_normalize(network)
+    if table.init != "fixup":
+        spectral_normalize(network)
     return _synchronize(network, sync)
 
 
@@ -142,7 +145,11 @@ def _initialize(network: nn.Module, init: str) -> None:
     """Weights orthogonal as matrices ``[Cout, -1]``, or normal with standard deviation 0.02; biases zero.
 
     "isola" is "normal" with the scales of the norms normal around 1 (pix2pix); the other two leave the norms alone.
+    "fixup" is that of Huang et al.
     """
+    if init == "fixup":
+        _initialize_fixup(network)
+        return
     for module in network.modules():
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if weight is None:
@@ -157,6 +164,28 @@ def _initialize(network: nn.Module, init: str) -> None:
             nn.init.normal_(weight, std=0.02)
         if bias is not None:
             nn.init.zeros_(bias)
+
+
+def _initialize_fixup(network: nn.Module) -> None:
+    """Normal weights that keep the variance; blocks that begin as the identity (Zhang et al. 2019, Huang et al. 2024).
+
+    A block's first two convolutions are scaled for leaky ReLU and by the number of blocks to the power -1/4. Embeddings
+    are linear maps of one-hot vectors; a discriminator's has the scale of its product with the features.
+    """
+    for module in network.modules():
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if weight is not None:
+            fan_in = len(weight) if isinstance(module, nn.Embedding) else weight[0].numel()
+            nn.init.normal_(weight, std=fan_in**-0.5)
+        if bias is not None:
+            nn.init.zeros_(bias)
+    if isinstance(network, Discriminator):
+        network.embedding.weight /= math.sqrt(network.embedding.embedding_dim)
+    blocks = [module for module in network.modules() if isinstance(module, Bottleneck)]
+    for block in blocks:
+        for layer in (block.conv1, block.conv2):
+            layer.weight *= math.sqrt(2 / (1 + SLOPE**2)) * len(blocks) ** -0.25
+        nn.init.zeros_(block.conv3.weight)
 
 
 def _synchronize(network, sync):

@@ -51,8 +51,10 @@ class Discriminator(nn.Module):
                 stage.append(kind(channels, width, **place, resample=block.resample, pool=table.pool))
                 channels = width
             if len(stage):
+                if table.readout == "basis":
+                    stage.append(gk.nn.GroupConv2d(channels, channels, 4, bias=False, group=group, groups=channels))
                 self.stages.append(stage.append(gk.nn.GroupMaxPool()))
-        self.preactivated = table.kind != "conv"
+        self.preactivated = table.kind.startswith("residual")
         self.readout = table.readout
         self.linear = nn.Linear(channels, 1)
         self.embedding = nn.Embedding(classes, channels)

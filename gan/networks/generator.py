@@ -8,7 +8,7 @@ from torch import nn
 import gcnn_kernels as gk
 
 from ..common.symmetry import GroupAction
-from .blocks import GENERATOR_BLOCKS, conv
+from .blocks import GENERATOR_BLOCKS, Basis, conv
 from .tables import GeneratorTable
 
 SYMMETRIES = ("incomplete", "full")
@@ -38,7 +38,10 @@ class Generator(nn.Module):
         self.group, self.latent_dim, self.symmetry = group, table.latent, symmetry
         self.first_map = (channels, size)
         self.embedding = nn.Embedding(classes, table.embedding)
-        self.projection = nn.Linear(condition, channels * size * size)
+        bottleneck = table.kind == "bottleneck"
+        self.projection = (
+            Basis(condition, channels, size) if bottleneck else nn.Linear(condition, channels * size * size)
+        )
         self.action = GroupAction(group, size) if symmetry == "full" else None
         self.blocks = nn.ModuleList()
         for index, block in enumerate(table.blocks):
@@ -52,7 +55,7 @@ class Generator(nn.Module):
             channels = width
             size *= 2 if block.resample else 1
         self.norm = gk.nn.GroupBatchNorm2d(channels, activation="relu") if table.kind == "residual" else nn.Identity()
-        self.to_image = conv(channels, image_channels, 3, group)
+        self.to_image = conv(channels, image_channels, 1 if bottleneck else 3, group)
         self.pool = gk.nn.GroupMaxPool()
         self.image_shape = (image_channels, size, size)
 

@@ -28,7 +28,9 @@ class Block:
 
 @dataclass(frozen=True)
 class GeneratorTable:
-    """``kind``: "conv" (convolution, norm, ReLU, up) or "residual". ``projection``: first map's channels and size."""
+    """``kind``: "conv" (convolution, norm, ReLU, up), "residual" or "bottleneck" (a stage of R3GAN).
+    ``projection``: first map's channels and size.
+    """
 
     latent: int
     embedding: int
@@ -39,8 +41,9 @@ class GeneratorTable:
 
 @dataclass(frozen=True)
 class DiscriminatorTable:
-    """``kind``: "conv" (convolution, LeakyReLU, pool), "residual", or "residual-bn", which normalises before each ReLU.
-    ``pool``: "average" or "max". ``readout``: "mean" or "sum" over the plane.
+    """``kind``: "conv" (convolution, LeakyReLU, pool), "residual", "residual-bn", which normalises before each ReLU, or
+    "bottleneck" (a stage of R3GAN). ``pool``: "average", "max" or, for those stages only, "blur". ``readout``: "mean"
+    or "sum" over the plane, or "basis", a depthwise 4 x 4 convolution before the maximum over the group.
     """
 
     kind: str
@@ -51,7 +54,8 @@ class DiscriminatorTable:
 
 @dataclass(frozen=True)
 class Preset:
-    """``group``: of the paper's G-CNN. ``init``: "orthogonal" or "normal" (standard deviation 0.02)."""
+    """``group``: of the paper's G-CNN. ``init``: "orthogonal" or "normal" (standard deviation 0.02), both
+    with spectral norm, or "fixup", without."""
 
     group: str
     channels: int
@@ -96,6 +100,11 @@ class PairPreset:
 
 def _blocks(*widths: int) -> tuple[Block, ...]:
     return tuple(Block(width) for width in widths)
+
+
+def _stages(first: int, *others: int) -> tuple[Block, ...]:
+    """R3GAN resamples at the beginning of every stage but the first."""
+    return (Block(first, resample=False), *_blocks(*others))
 
 
 PRESETS = {
@@ -171,6 +180,22 @@ for _name, _classes in (("anhir64", 5), ("lysto64", 3)):
             blocks=(*_blocks(256, 128, 64, 32), Block(16, resample=False)),
         ),
         discriminator=DiscriminatorTable(kind="residual", blocks=_blocks(16, 32, 64, 128, 256), pool="max"),
+    )  # fmt: skip
+
+# Huang et al. 2024, at a third of the widths: those of CIFAR-10 and FFHQ-64 are at ``width=3``.
+for _name, _group, _classes, _widths in (
+    ("r3gan32", "p4", 10, (256, 256, 256, 256)),
+    ("r3gan64", "p4m", 5, (256, 256, 256, 256, 128)),
+):
+    PRESETS[_name] = Preset(
+        group=_group, channels=3, classes=_classes,
+        generator=GeneratorTable(
+            latent=64, embedding=64, projection=(_widths[0], 4), kind="bottleneck", blocks=_stages(*_widths)
+        ),
+        discriminator=DiscriminatorTable(
+            kind="bottleneck", blocks=_stages(*reversed(_widths)), pool="blur", readout="basis"
+        ),
+        init="fixup",
     )  # fmt: skip
 
 # Tables 15 and 16. They print the same widths for both; the text halves the G-CNN's, and so do we.

@@ -1,8 +1,9 @@
 """What generator and discriminator minimise: adversarial losses, gradient penalties, augmentations."""
 
 from .augmentation import auxiliary_rotations, consistency, consistency_warning
+from .diffaugment import diffaugment
 from .losses import LOSSES, Loss, build_loss
-from .penalties import lipschitz, r1, wgan_gp
+from .penalties import lipschitz, wgan_gp, zero_centred
 from .ranks import all_ranks
 
 __all__ = [
@@ -13,7 +14,8 @@ __all__ = [
     "build_loss",
     "consistency",
     "consistency_warning",
+    "diffaugment",
     "lipschitz",
-    "r1",
     "wgan_gp",
+    "zero_centred",
 ]

@@ -38,6 +38,11 @@ def relativistic_average(ahead: torch.Tensor, behind: torch.Tensor) -> torch.Ten
     return F.softplus(behind.mean() - ahead).mean() + F.softplus(behind - ahead.mean()).mean()
 
 
+def relativistic_pairing(ahead: torch.Tensor, behind: torch.Tensor) -> torch.Tensor:
+    """-log sigmoid of how far each logit is ahead of the one at the same position (Huang et al. 2024, eq. 2)."""
+    return F.softplus(behind - ahead).mean()
+
+
 def _nonsaturating_discriminator(real, fake):
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
@@ -67,6 +72,7 @@ def alpha_divergence(alpha: float) -> Loss:
 
 LOSSES = {
     "ragan": Loss(relativistic_average, lambda real, fake: relativistic_average(fake, real), relativistic=True),
+    "rpgan": Loss(relativistic_pairing, lambda real, fake: relativistic_pairing(fake, real), relativistic=True),
     # Goodfellow et al. 2014, with the generator's -log D.
     "nsgan": Loss(_nonsaturating_discriminator, lambda real, fake: F.softplus(-fake).mean()),
     # Arjovsky et al. 2017.

@@ -17,12 +17,12 @@ def image_gradients(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     return gradients.flatten(1).float()
 
 
-def r1(logits: torch.Tensor, images: torch.Tensor, gamma: float) -> torch.Tensor:
-    """R1, gamma / 2 * E ||grad D||^2 on real images (Mescheder et al. 2018).
+def zero_centred(logits: torch.Tensor, images: torch.Tensor, gamma: float) -> torch.Tensor:
+    """gamma / 2 * E ||grad D||^2: R1 on real images, R2 on generated ones (Mescheder et al. 2018).
 
     Example:
         >>> images = real.detach().requires_grad_()
-        >>> penalty = r1(discriminator(images, labels), images, gamma=0.1)
+        >>> penalty = zero_centred(discriminator(images, labels), images, gamma=0.1)
     """
     return gamma / 2 * image_gradients(logits, images).square().sum(1).mean()
 

@@ -11,6 +11,7 @@ from ..classifiers.store import describe, find_stored, put_into_cache, train_and
 from ..common.distributed import World, broadcast_bytes
 from ..metrics.evaluation import Evaluation
 from ..metrics.extractors import Extractor, classifier_extractor, inception_extractor
+from ..metrics.own_features import own_extractor
 from ..metrics.weights import official_inception
 from ..options import Options
 
@@ -34,7 +35,14 @@ def choose_evaluation(options: Options, train_set, world: World, log) -> Evaluat
 
 
 def evaluation_of(
-    options: Options, resolution: int | None, world: World, log, *, metrics: list[str], samples: int = 0
+    options: Options,
+    resolution: int | None,
+    world: World,
+    log,
+    *,
+    metrics: list[str],
+    samples: int = 0,
+    features: str | None = None,
 ) -> Evaluation:
     """The metrics as the papers take them for a data set.
 
@@ -43,9 +51,13 @@ def evaluation_of(
         resolution: of the images; the data set's unless given.
         metrics: some of ``gan.metrics.evaluation.METRICS``.
         samples: generated images; 0: as many as there are real ones.
+        features: a module of the user's in place of the data set's, as :func:`own_extractor` takes it.
     """
     real = data.load(options.dataset, options.data, split="validation", resolution=resolution)
-    extractor = choose_extractor(options, real.resolution, world, log)
+    if features:
+        extractor = own_extractor(features, world.device)
+    else:
+        extractor = choose_extractor(options, real.resolution, world, log)
     return Evaluation(
         real, extractor, samples=samples or len(real), seed=options.seed, world=world, metrics=metrics, log=log
     )

@@ -22,6 +22,7 @@ from ..runs.checkpoints import CorruptCheckpoint
 from ..runs.curves import write_curves
 from ..runs.folder import RunFolder
 from .graphs import GraphedUpdates
+from .schedules import values_at
 from .state import TrainingState
 from .synthesis import Synthesis
 from .translation import Translation
@@ -147,12 +148,14 @@ class Training:
         options, iteration, task = self.options, self.iteration, self.task
         torch.manual_seed(derived_seed(options.seed, "anything else", self.world.rank, iteration))
         first, last = (i * task.batches_per_iteration for i in (iteration, iteration + 1))
+        values = values_at(options, iteration)
+        self.state.set_rates(values)
         losses = [
             self.updates.discriminator(task.batch(first + update), iteration * options.d_updates + update)
             for update in range(options.d_updates)
         ]
         of_generator = self.updates.generator(task.batch(last - 1))
-        self.state.average.update(self.state.generator, iteration + 1)
+        self.state.average.update(self.state.generator, values.share)
         means = {name: sum(some[name] for some in losses) / len(losses) for name in losses[0]} | of_generator
         self.loss_names = tuple(means)
         return torch.stack([value.float() for value in means.values()])

@@ -8,24 +8,21 @@ from torch import nn
 from ..common.distributed import World, broadcast
 from ..options import Options
 from ..runs.networks import new_discriminator, new_generator
+from .schedules import Values
 
 
 class Average:
-    """Exponential moving average of a network's parameters; its buffers are copies of the latest ones.
+    """Moving average of a network's parameters; its buffers are copies of the latest ones.
 
-    After t updates the weights of update s count in proportion to ``decay ** (t - s)``. Those at initialisation do not
-    count, so short runs need no other decay than long ones. (torch's ``AveragedModel`` starts from them, and does not
-    tell its averaging function the number of the update.)
+    (torch's ``AveragedModel`` does not tell its averaging function the number of the update.)
     """
 
-    def __init__(self, network: nn.Module, decay: float):
+    def __init__(self, network: nn.Module):
         self.network = network.eval().requires_grad_(False)
-        self.decay = decay
 
     @torch.no_grad()
-    def update(self, source: nn.Module, iteration: int) -> None:
-        """Take in the weights after update number ``iteration``, counted from 1."""
-        share = (1 - self.decay) / (1 - self.decay**iteration)
+    def update(self, source: nn.Module, share: float) -> None:
+        """Take in the latest weights with their share of the average."""
         torch._foreach_lerp_(list(self.network.parameters()), list(source.parameters()), share)
         for mine, latest in zip(self.network.buffers(), source.buffers(), strict=True):
             mine.copy_(latest)
@@ -41,6 +38,7 @@ class TrainingState:
     """
 
     def __init__(self, options: Options, classes: int, image_channels: int, world: World):
+        self.options = options
         torch.manual_seed(options.seed)
         shape = {"classes": classes, "image_channels": image_channels, "sync": world.size > 1}
         self.generator = new_generator(options, **shape)
@@ -50,7 +48,7 @@ class TrainingState:
         for network in (self.generator, self.discriminator, average):
             network.to(world.device)
         broadcast([*self.generator.state_dict().values(), *self.discriminator.state_dict().values()])
-        self.average = Average(average, options.ema)
+        self.average = Average(average)
         adam = {"betas": (options.beta1, options.beta2), "fused": True, "capturable": options.cuda_graphs}
         self.optimizers = {
             "generator": torch.optim.Adam(self.generator.parameters(), options.lr_g, **adam),
@@ -62,6 +60,13 @@ class TrainingState:
     @property
     def networks(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average.network}
+
+    def set_rates(self, values: Values) -> None:
+        """Give the optimizers the numbers of an iteration."""
+        for name, rate in (("generator", values.lr_g), ("discriminator", values.lr_d)):
+            for parameters in self.optimizers[name].param_groups:
+                parameters["lr"] = rate
+                parameters["betas"] = (self.options.beta1, values.beta2)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Every tensor of the state by name: weights, buffers (spectral norm, batch norm), Adam's moments."""

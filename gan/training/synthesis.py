@@ -16,8 +16,19 @@ from ..data import to_tensor, to_uint8
 from ..metrics.batch_norm import BATCHES, estimate_statistics
 from ..networks import PRESETS
 from ..networks.spectral import singular_vectors_kept
-from ..objectives import auxiliary_rotations, build_loss, consistency, consistency_warning, lipschitz, r1, wgan_gp
+from ..objectives import (
+    auxiliary_rotations,
+    build_loss,
+    consistency,
+    consistency_warning,
+    diffaugment,
+    lipschitz,
+    wgan_gp,
+    zero_centred,
+)
+from ..objectives.diffaugment import NUMBERS
 from ..options import Options
+from .schedules import values_at
 from .state import TrainingState
 from .task import Task
 from .updates import Updates
@@ -25,6 +36,8 @@ from .updates import Updates
 INTERPOLATE_PENALTIES = {"wgan": wgan_gp, "alpha": lipschitz}
 #: of the guess by how many quarter turns an image was moved, in each network's loss (Chen et al. 2019)
 ROTATION_WEIGHTS = {"discriminator": 1.0, "generator": 0.2}
+#: positions in what is drawn for both kinds of images
+REAL, FAKE = 0, 1
 #: of a sheet of samples
 COLUMNS, ROWS = 10, 10
 
@@ -37,6 +50,7 @@ class SynthesisBatch(NamedTuple):
         noise: for B samples.
         shares: float ``[B]`` in [0, 1]: where between real and generated the penalty at interpolates is taken.
         moves: int64 ``[2, B]``: the group elements that augmentation moves real and generated images by.
+        numbers: float ``[2, B, NUMBERS]`` in [0, 1]: what DiffAugment transforms real and generated images by.
     """
 
     pixels: torch.Tensor
@@ -44,6 +58,7 @@ class SynthesisBatch(NamedTuple):
     noise: Noise
     shares: torch.Tensor
     moves: torch.Tensor
+    numbers: torch.Tensor
 
     @property
     def size(self) -> int:
@@ -51,7 +66,10 @@ class SynthesisBatch(NamedTuple):
 
     def part(self, which: slice) -> SynthesisBatch:
         noise = self.noise.part(which, self.labels.device)
-        return SynthesisBatch(self.pixels[which], self.labels[which], noise, self.shares[which], self.moves[:, which])
+        return SynthesisBatch(
+            self.pixels[which], self.labels[which], noise, self.shares[which], self.moves[:, which],
+            self.numbers[:, which],
+        )  # fmt: skip
 
 
 class SynthesisUpdates(Updates):
@@ -64,7 +82,7 @@ class SynthesisUpdates(Updates):
         self.action = GroupAction(group, state.generator.image_shape[1]).to(world.device)
 
     def penalised(self, update: int) -> bool:
-        return self.options.r1 > 0 and update % self.options.r1_every == 0
+        return max(self.options.r1, self.options.r2) > 0 and update % self.options.r1_every == 0
 
     def discriminator(self, batch: SynthesisBatch, update: int) -> dict[str, torch.Tensor]:
         """Update the discriminator, of which ``update`` updates were done before.
@@ -74,31 +92,25 @@ class SynthesisUpdates(Updates):
         """
         self._train("discriminator")
         losses = {}
+        values = values_at(self.options, update // self.options.d_updates)
+        gammas = (values.r1, values.r2) if self.penalised(update) else (0.0, 0.0)
         for part in self._parts(batch):
             real, y = self._real(part), part.labels
             with torch.no_grad(), self._autocast():
                 fake = self._fake(part).float()
-            penalised = self.penalised(update)
-            shared = penalised and self._penalty_shares_forward
-            penalty = torch.zeros((), device=real.device)
-            if penalised and not shared:
-                # Of the same function that the logits of the real images come from.
-                with singular_vectors_kept(self.state.discriminator):
-                    penalty = self.options.r1_every * self._r1(real, y)
+            real_logits, r1 = self._logits_and_penalty(real, part, REAL, gammas[REAL])
+            fake_logits, r2 = self._logits_and_penalty(fake, part, FAKE, gammas[FAKE])
+            penalty = self.options.r1_every * (r1 + r2)
             with self._autocast():
-                real_logits = self.discriminate(real.requires_grad_(shared), y).float()
-                fake_logits = self.discriminate(fake, y).float()
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 if self.options.augment == "bcr":
                     moved = [
-                        self.discriminate(self.action(images.detach(), moves), y).float()
+                        self.discriminate(self.action(images, moves), y).float()
                         for images, moves in zip((real, fake), part.moves, strict=True)
                     ]
                     weights = self.options.bcr_real, self.options.bcr_fake
                     loss = loss + consistency(real_logits, moved[0], fake_logits, moved[1], *weights)
-                loss = loss + self._rotations("discriminator", real.detach())
-            if shared:
-                penalty = self.options.r1_every * r1(real_logits, real, self.options.r1)
+                loss = loss + self._rotations("discriminator", real)
             if self.options.gradient_penalty > 0:
                 penalty = penalty + self._interpolate_penalty(real, fake, y, part.shares)
             self._backward("discriminator", loss + penalty)
@@ -115,9 +127,9 @@ class SynthesisUpdates(Updates):
                 real_logits = None
                 if self.loss.relativistic:
                     with torch.no_grad():
-                        real_logits = self.discriminate(self._real(part), part.labels).float()
+                        real_logits = self._logits(self.discriminate, self._real(part), part, REAL)
                 fake = self._fake(part)
-                loss = self.loss.generator(real_logits, self.discriminate(fake, part.labels).float())
+                loss = self.loss.generator(real_logits, self._logits(self.discriminate, fake, part, FAKE))
                 loss = loss + self._rotations("generator", fake)
             self._backward("generator", loss)
             self._add(losses, loss_g=loss)
@@ -136,15 +148,34 @@ class SynthesisUpdates(Updates):
             return 0.0
         return ROTATION_WEIGHTS[network] * auxiliary_rotations(self.state.discriminator, images, self.action)
 
+    def _logits(self, discriminator, images, part: SynthesisBatch, kind: int) -> torch.Tensor:
+        """Of images of a kind, REAL or FAKE, as the augmentation shows them to the discriminator."""
+        if self.options.augment == "diffaugment":
+            images = diffaugment(images, part.numbers[kind])
+        return discriminator(images, part.labels).float()
+
+    def _logits_and_penalty(
+        self, images, part: SynthesisBatch, kind: int, gamma: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of images of a kind, and the zero-centred penalty with this gamma, of the images before augmentation.
+
+        A penalty that cannot share the forward pass of the logits has one before it, of the same function.
+        """
+        shared = gamma > 0 and self._penalty_shares_forward
+        penalty = torch.zeros((), device=images.device)
+        if gamma > 0 and not shared:
+            inputs = images.detach().requires_grad_()
+            with singular_vectors_kept(self.state.discriminator), self._autocast(penalty=True):
+                penalty = zero_centred(self._logits(self.state.discriminator, inputs, part, kind), inputs, gamma)
+        inputs = images.detach().requires_grad_(shared)
+        with self._autocast():
+            logits = self._logits(self.discriminate, inputs, part, kind)
+        return logits, zero_centred(logits, inputs, gamma) if shared else penalty
+
     @property
     def _penalty_shares_forward(self) -> bool:
         """Compiled code cannot be differentiated twice, and fp16 gradients of the images would underflow."""
         return not self.options.compile and self.options.amp != "fp16"
-
-    def _r1(self, real, labels):
-        real = real.detach().requires_grad_()
-        with self._autocast(penalty=True):
-            return r1(self.state.discriminator(real, labels), real, self.options.r1)
 
     def _interpolate_penalty(self, real, fake, labels, shares):
         penalty = INTERPOLATE_PENALTIES[self.options.loss]
@@ -169,9 +200,10 @@ class Synthesis(Task):
         shares = torch.rand(size, generator=random_generator(seed, "shares", number))
         order = self.updates.action.point_group.order
         moves = torch.randint(order, (2, size), generator=random_generator(seed, "moves", number))
+        numbers = torch.rand(2, size, NUMBERS, generator=random_generator(seed, "diffaugment", number))
         return SynthesisBatch(
             pixels.to(device), labels.to(device), noise.part(mine, device), shares[mine].to(device),
-            moves[:, mine].to(device),
+            moves[:, mine].to(device), numbers[:, mine].to(device),
         )  # fmt: skip
 
     @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -14,12 +13,12 @@ from .._layout import to_map_format
 from ..backends import check_choice
 from ..functional import group_conv2d, group_conv_transpose2d, lift_conv2d, same_padding
 from ..groups import PointGroup, point_group
-from .layer import Layer
+from .layer import WeightedLayer
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class _GroupConv(Layer):
+class _GroupConv(WeightedLayer):
     """What lifting and group convolution share. State dict: ``weight`` and ``bias``, shaped and ordered as GrouPy's."""
 
     _lifts: bool
@@ -76,17 +75,6 @@ class _GroupConv(Layer):
     def _weight_shape(self) -> tuple[int, ...]:
         slots = () if self._lifts else (self.point_group.order,)
         return (self.out_channels, self.in_channels // self.groups, *slots, self.kernel_size, self.kernel_size)
-
-    @property
-    def group(self) -> str:
-        return self.point_group.name
-
-    def reset_parameters(self) -> None:
-        """As ``nn.Conv2d``: uniform with variance 1 / (3 fan_in); the fan-in counts the group."""
-        bound = 1 / math.sqrt(self.weight[0].numel())
-        nn.init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         padding: int | tuple[int, int] | str = self.padding

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+
+from ..groups import PointGroup
 
 
 class Layer(nn.Module):
@@ -41,3 +44,22 @@ class Layer(nn.Module):
                 return fn(same).contiguous().view(t.shape)
 
         return super()._apply(of_any_rank, recurse)
+
+
+class WeightedLayer(Layer):
+    """A layer over ``point_group`` with a ``weight`` and a ``bias``, which may be None."""
+
+    point_group: PointGroup
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    @property
+    def group(self) -> str:
+        return self.point_group.name
+
+    def reset_parameters(self) -> None:
+        """As torch's layers: uniform with variance 1 / (3 fan_in); the fan-in counts the group."""
+        bound = 1 / math.sqrt(self.weight[0].numel())
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)

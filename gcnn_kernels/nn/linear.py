@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from .. import _checks as checks
 from ..functional import group_linear
 from ..groups import PointGroup, point_group
-from .layer import Layer
+from .layer import WeightedLayer
 
 
-class GroupLinear(Layer):
+class GroupLinear(WeightedLayer):
     """Linear layer between functions on the group, ``[..., in_channels, order]`` -> ``[..., out_channels, order]``.
 
     Args:
@@ -46,17 +44,6 @@ class GroupLinear(Layer):
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
-
-    @property
-    def group(self) -> str:
-        return self.point_group.name
-
-    def reset_parameters(self) -> None:
-        """As ``nn.Linear``: uniform with variance 1 / (3 fan_in); the fan-in counts the group."""
-        bound = 1 / math.sqrt(self.weight[0].numel())
-        nn.init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         return group_linear(x, self.weight, self.bias, self.point_group, algorithm=self.algorithm)

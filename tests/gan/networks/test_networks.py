@@ -29,6 +29,7 @@ CELLS = [(name, group) for name, preset in PRESETS.items() for group in ("p1", p
 SHAPES = {
     "digits": (1, 16, 16), "rotmnist": (1, 28, 28), "anhir": (3, 128, 128), "lysto": (3, 256, 256),
     "cifar10": (3, 32, 32), "food101": (3, 64, 64), "anhir64": (3, 64, 64), "lysto64": (3, 64, 64),
+    "r3gan32": (3, 32, 32), "r3gan64": (3, 64, 64),
 }  # fmt: skip
 
 
@@ -207,7 +208,14 @@ def test_is_subgroup():
 
 @pytest.mark.parametrize(
     ("preset", "group"),
-    [("digits", "p4"), ("rotmnist", "p4"), ("anhir64", "p4m"), ("lysto", "p4m"), ("rotmnist", "c8")],
+    [
+        ("digits", "p4"),
+        ("rotmnist", "p4"),
+        ("anhir64", "p4m"),
+        ("lysto", "p4m"),
+        ("rotmnist", "c8"),
+        ("r3gan64", "p4m"),
+    ],
 )
 def test_discriminator_is_invariant(preset, group):
     discriminator = small(build_discriminator, preset, group, width=0.2)
@@ -234,7 +242,8 @@ def test_discriminator_that_sees_orientation(preset, group):
 
 
 @pytest.mark.parametrize(
-    ("preset", "group", "on_grid"), [("rotmnist", "p4", "p4"), ("anhir64", "p4m", "p4m"), ("rotmnist", "c8", "p4")]
+    ("preset", "group", "on_grid"),
+    [("rotmnist", "p4", "p4"), ("anhir64", "p4m", "p4m"), ("rotmnist", "c8", "p4"), ("r3gan32", "p4", "p4")],
 )
 def test_fully_symmetric_generator(preset, group, on_grid):
     """G(z, g e) = g G(z, e) for the elements g that permute the pixels."""

@@ -22,8 +22,8 @@ from gan.objectives import (
     consistency_warning,
     lipschitz,
     penalties,
-    r1,
     wgan_gp,
+    zero_centred,
 )
 
 
@@ -40,6 +40,10 @@ STRAIGHTFORWARD = {
     "ragan": (
         lambda r, f: -torch.log(sigmoid(r - f.mean())).mean() - torch.log(1 - sigmoid(f - r.mean())).mean(),
         lambda r, f: -torch.log(sigmoid(f - r.mean())).mean() - torch.log(1 - sigmoid(r - f.mean())).mean(),
+    ),
+    "rpgan": (
+        lambda r, f: sum(-torch.log(sigmoid(r[i] - f[i])) for i in range(len(r))) / len(r),
+        lambda r, f: sum(-torch.log(sigmoid(f[i] - r[i])) for i in range(len(r))) / len(r),
     ),
     "nsgan": (
         lambda r, f: -torch.log(sigmoid(r)).mean() - torch.log(1 - sigmoid(f)).mean(),
@@ -82,7 +86,7 @@ def test_losses_are_finite_at_large_logits(name):
 def test_generator_needs_real_logits_only_if_relativistic(name):
     loss, (_, fake) = build_loss(name), logits(4)
     if loss.relativistic:
-        assert name == "ragan"
+        assert name in ("ragan", "rpgan")
     else:
         assert loss.generator(None, fake).isfinite()
 
@@ -122,7 +126,7 @@ def test_penalties_of_a_quadratic():
     discriminator = Quadratic(0.3)
     images = real.clone().requires_grad_()
     norms = lambda x: x.flatten(1).norm(dim=1)  # noqa: E731
-    penalty = r1(discriminator(images, labels), images, gamma=0.1)
+    penalty = zero_centred(discriminator(images, labels), images, gamma=0.1)
     torch.testing.assert_close(penalty.double(), 0.05 * (0.3 * norms(real)).square().mean(), rtol=1e-6, atol=0)
     penalty.backward()
     torch.testing.assert_close(discriminator.a.grad, 0.05 * 2 * 0.3 * norms(real).square().mean(), rtol=1e-6, atol=0)
@@ -153,7 +157,7 @@ def discriminator_and_batch(preset="rotmnist", group="p4", size=28, channels=1, 
 
 def penalty_gradients(discriminator, images, labels):
     images = images.clone().requires_grad_()
-    penalty = r1(discriminator(images, labels), images, gamma=1.0)
+    penalty = zero_centred(discriminator(images, labels), images, gamma=1.0)
     return penalty, torch.autograd.grad(penalty, list(discriminator.parameters()), allow_unused=True)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from gan.networks import build_discriminator, build_generator
-from gan.objectives import LOSSES, build_loss, lipschitz, r1, wgan_gp
+from gan.objectives import LOSSES, build_loss, lipschitz, wgan_gp, zero_centred
 
 PLAYERS = {  # preset, loss
     **{loss: ("digits", loss) for loss in (*LOSSES, "alpha") if loss != "pix2pix"},
@@ -37,7 +37,7 @@ def step(preset, loss_name, part, sync):
         penalty = {"wgan": wgan_gp, "alpha": lipschitz}[loss_name]
         loss_d = loss_d + penalty(discriminator, real, fake, labels, 10.0, shares)
     else:
-        loss_d = loss_d + r1(logits, images, 1.0)
+        loss_d = loss_d + zero_centred(logits, images, 1.0)
     gradients = list(torch.autograd.grad(loss_d, list(discriminator.parameters()), retain_graph=True))
     loss_g = loss.generator(discriminator(real, labels), discriminator(fake, labels))
     gradients += torch.autograd.grad(loss_g, list(generator.parameters()))

@@ -26,6 +26,8 @@ from gan.options import resolve
 DIGITS = {"dataset": "digits", "width": 0.15, "batch_size": 8}
 CASES = {
     **{loss: {**DIGITS, "loss": loss} for loss in ("ragan", "nsgan", "wgan", "hinge", "alpha")},
+    "r3gan objective": {**DIGITS, "loss": "rpgan", "r2": 0.2, "r1_every": 2},
+    "augmented": {**DIGITS, "loss": "rpgan", "augment": "diffaugment"},
     "planar": {**DIGITS, "generator_group": "p1", "discriminator_group": "p1"},
     "symmetric": {**DIGITS, "generator_symmetry": "full"},
     "accumulated": {**DIGITS, "loss": "nsgan", "accumulate": 2},

@@ -13,7 +13,7 @@ from gan.training.loop import ALONE_ON_CPU
 
 SMALL = ("rotmnist", "cifar10", "anhir64", "lysto64")
 LARGE = ("anhir", "food101", "lysto", "maps")
-LOSSES = ("ragan", "nsgan", "wgan", "hinge", "alpha")
+LOSSES = ("ragan", "rpgan", "nsgan", "wgan", "hinge", "alpha")
 
 
 def assert_same_as_the_reference(steps, preset, generator, discriminator, **given):
@@ -35,6 +35,12 @@ def assert_same_as_the_reference(steps, preset, generator, discriminator, **give
 @pytest.mark.parametrize("loss", LOSSES)
 def test_digits_with_every_loss_in_every_cell(loss, generator, discriminator):
     assert_same_as_the_reference(one_iteration, "digits", generator, discriminator, loss=loss)
+
+
+@pytest.mark.parametrize(("loss", "r1", "accumulate"), [("rpgan", 0.1, 1), ("nsgan", 0.0, 2)])
+def test_digits_with_a_penalty_on_generated_images(loss, r1, accumulate):
+    how = {"loss": loss, "r1": r1, "r2": 0.3, "accumulate": accumulate, "augment": "diffaugment"}
+    assert_same_as_the_reference(one_iteration, "digits", "p4", "p4", **how)
 
 
 @pytest.mark.parametrize("preset", SMALL)
