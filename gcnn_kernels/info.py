@@ -23,7 +23,7 @@ def report() -> str:
         path, reason = binaries.load(name)
         lines.append(f"  {name:<11} {path or f'not usable: {reason}'}")
         if name == "_cpu" and path:
-            lines.append(f"  {'':<11} compiled by {torch.ops.gcnn_cpu.compiler()}")
+            lines.append(f"  {'':<11} compiled by {torch.ops.gcnn_cpu.compiler().strip()}")
     lines += ["", "backends, in the order in which 'auto' tries them"]
     for name, backend in BACKENDS.items():
         reason = backend.unavailable()

@@ -1,9 +1,9 @@
 """``python -m gcnn_kernels.tune``: measures the triton backend's algorithms on the GPU at hand and writes its table.
 
-For the layers of the GANs of Dey et al. (2021), Tables 5 to 12, and each operator it times "direct", "fourier" and
-"expand". ``algorithm="auto"`` then takes the fastest of the nearest measured layer. The table is a copy of the shipped
-one with the measurements added, and lies in the user's cache folder or ``$GCNN_TUNE_DIR``; nothing that was installed
-is changed.
+For the layers of the GANs of Dey et al. (2021), Tables 5 to 12, and each operator it times "direct", "fourier",
+"staged" and "expand", as far as they serve it. ``algorithm="auto"`` then takes the fastest of the nearest measured
+layer. The table is a copy of the shipped one with the measurements added, and lies in the user's cache folder or
+``$GCNN_TUNE_DIR``; nothing that was installed is changed.
 """
 
 from __future__ import annotations

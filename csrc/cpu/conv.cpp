@@ -43,6 +43,9 @@ constexpr int64_t kTileBytes = 640 << 10;
 // The span of pixels that the weight gradient works on: input and transformed output gradient are read once per tap and
 // block of channels, so they should stay in cache, but not at the price of less than a few tiles.
 constexpr int64_t kSpanBytes = 2 << 20;
+// What a part of the weight gradient of few channels has at least of the pixels, and what the products of all parts are
+// limited to.
+constexpr int64_t kPartPixels = 512, kPartBytes = 2 << 20;
 constexpr int64_t kRunBytes = 64 << 10;
 // What the scratch memory of one thread is limited to where many channels would ask for more. With the rest of a tile a
 // thread stays below 16 MiB.
@@ -81,7 +84,8 @@ void set_tiles(SpreadJob<T>& job, const Kernels<T>& k) {
 template <typename T>
 void set_tiles(LiftJob<T>& job) {
   // Runs whose taps, inputs and outputs stay in the caches of one core.
-  const int64_t most = kRunBytes / ((2 * job.taps * job.cin + job.order * job.cout) * sizeof(T));
+  const int64_t slots = job.products > 1 ? job.order : 1;
+  const int64_t most = kRunBytes / ((2 * job.taps * job.cin + slots * job.cout) * sizeof(T));
   job.columns = ceil_div(job.out_w, ceil_div(job.out_w, std::max<int64_t>(most, 24)));
 }
 
@@ -89,11 +93,14 @@ template <typename T>
 void set_tiles(WeightGradJob<T>& job, int64_t lanes) {
   const int64_t threads = torch::stable::get_num_threads();
   const int64_t pixels = job.batch * job.out_h * job.out_w;
-  job.group = 1;
+  job.group = job.parts = 1;
   job.block = job.cin;
   if (job.cin < lanes) {
-    // Channels that fill no vector: all taps together, or a share of them for each thread.
-    job.group = ceil_div(job.taps, std::min(job.taps, threads));
+    // Channels that fill no vector: all taps together, parts of the pixels for the threads, as many for any number of
+    // threads. Where pixels are few or products are large: a share of the taps for each thread.
+    const int64_t bytes = job.rank * job.taps * job.cin * (job.stacked ? job.out_slots : 1) * job.cout * sizeof(T);
+    job.parts = std::clamp<int64_t>(std::min(pixels / kPartPixels, kPartBytes / bytes), 1, 16);
+    job.group = job.parts > 1 ? job.taps : ceil_div(job.taps, std::min(job.taps, threads));
   } else {
     // Blocks of about 32 channels; more of them where that divides the work better.
     const int64_t unit = job.swapped ? lanes : 1, units = ceil_div(job.cin, unit);
@@ -106,6 +113,7 @@ void set_tiles(WeightGradJob<T>& job, int64_t lanes) {
   job.tile = std::max<int64_t>(std::min({int64_t(96), pixels, kScratchBytes / grad_bytes}), 1);
   const int64_t most = std::min(ceil_div(pixels, job.tile), std::max(kScratchBytes / grad_bytes / job.tile, int64_t(1)));
   job.span = std::min(std::max(kSpanBytes / pixel_bytes / job.tile, int64_t(4)), most) * job.tile;
+  job.parts = ceil_div(pixels, round_up(ceil_div(pixels, job.parts), job.tile));  // none without pixels
 }
 
 // What the operators have in common; `backward` says that x has the output's channels.
@@ -233,6 +241,11 @@ void lift(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, con
                    matrix.size(1), matrix.size(0), data<const int32_t>(shifts), mul_h, mul_w, data<const T>(basis),
                    data<const int32_t>(starts), data<const int32_t>(inputs), data<const T>(x), packed.get(),
                    bias ? data<const T>(*bias) : nullptr, data<T>(y), 0};
+    if (job.taps == 1 && job.in_h == job.out_h && job.in_w == job.out_w && mul_h == 1 && mul_w == 1) {
+      // All of a plane is one row, pixel by pixel: without stride there is no padding either if sizes are equal.
+      job.in_w = job.out_w = job.in_h * job.in_w;
+      job.in_h = job.out_h = 1;
+    }
     set_tiles(job);
     const int64_t items = job.batch * job.out_h * ceil_div(job.out_w, job.columns);
     run<LiftJob<T>, T>(job, items, k.lift_scratch(job), k.lift);
@@ -247,7 +260,7 @@ void conv_weight_grad(const Tensor& grad, const Tensor& x, bool backward, bool s
   dispatch_computed(x, [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& k = kernels<T>();
-    WeightGradJob<T> job{correlation<T>(x, grad, tables), data<const T>(grad), nullptr, false, 0, 0, 0, 0};
+    WeightGradJob<T> job{correlation<T>(x, grad, tables), data<const T>(grad), nullptr, false, 1, 0, 0, 0, 0, 0};
     set_tiles(job, k.lanes);
     // Vectors lie along the channels that fill them better.
     const int64_t gathered = job.group * job.cin;
@@ -262,10 +275,13 @@ void conv_weight_grad(const Tensor& grad, const Tensor& x, bool backward, bool s
     const int64_t matrix_size = (job.swapped ? job.cout : gathered) * filters.width;
     filters.q_step = stacked ? 0 : matrix_size;
     filters.group_step = job.rank * matrix_size;
-    const Buffer<T> products(ceil_div(job.taps, job.group) * filters.group_step + k.lanes);
+    job.products_size = ceil_div(job.taps, job.group) * filters.group_step;
+    const Buffer<T> products(job.parts * job.products_size + k.lanes);
     job.products = products.get();
-    const int64_t items = ceil_div(job.taps, job.group) * ceil_div(job.cin, job.block);
+    const int64_t items = job.parts * ceil_div(job.taps, job.group) * ceil_div(job.cin, job.block);
     run<WeightGradJob<T>, T>(job, items, k.weight_grad_scratch(job), k.weight_grad);
+    for (int64_t part = 1; part < job.parts; ++part)
+      for (int64_t i = 0; i < job.products_size; ++i) job.products[i] += job.products[part * job.products_size + i];
 
     filters.products = products.get();
     filters.filters_grad = data<T>(weight_grad);

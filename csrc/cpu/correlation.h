@@ -154,6 +154,26 @@ static void gather_image(const Correlation<T>& job, int64_t tap, int64_t taps, c
   }
 }
 
+// Whether the map is read pixel by pixel: 1 x 1 filters, no stride, no padding.
+template <typename T>
+GCNN_INLINE bool is_pointwise(const Correlation<T>& job) {
+  return job.taps == 1 && job.shifts[0] == 0 && job.shifts[1] == 0 && job.mul_h == 1 && job.mul_w == 1 &&
+         job.div_h == 1 && job.div_w == 1 && job.in_h == job.out_h && job.in_w == job.out_w;
+}
+
+// The same for a pointwise convolution: all channels of successive pixels of an image as one row.
+template <typename G, typename T>
+static void gather_pixels(const Correlation<T>& job, const Pixel* pixels, int64_t size, T* to, int64_t step) {
+  const int64_t image_size = job.in_h * job.in_w, slot = image_size * job.cin;
+  for (int64_t m = 0, run; m < size; m += run) {
+    run = smaller(size - m, image_size - pixels[m].index);
+    const T* from[G::in_slots];
+    for (int g = 0; g < G::in_slots; ++g)
+      from[g] = job.x + (pixels[m].image * G::in_slots + g) * slot + pixels[m].index * job.cin;
+    transform_input<G>(from, run * job.cin, to + m * job.cin, step);
+  }
+}
+
 // Scratch that gather_taps needs for a tile.
 template <typename T>
 GCNN_INLINE int64_t gather_taps_scratch(const Correlation<T>& job, int64_t tile, int64_t row) {
@@ -166,6 +186,7 @@ template <typename G, typename T>
 static void gather_taps(const Correlation<T>& job, int64_t tap, int64_t taps, const Pixel* pixels, int64_t size,
                         const T* zeros, T* to, int64_t row, int64_t step, T* collected) {
   if constexpr (G::in_slots == 1) return gather_image(job, tap, taps, pixels, size, zeros, to, row);
+  if (row == job.cin && is_pointwise(job)) return gather_pixels<G>(job, pixels, size, to, step);
   if (G::rank == 1 || job.cin >= LANES<T>) {
     for (int64_t t = 0; t < taps; ++t)
       gather_input<G>(job, tap + t, 0, job.cin, pixels, size, zeros, to + t * job.cin, row, step);

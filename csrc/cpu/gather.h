@@ -14,42 +14,54 @@ GCNN_INLINE int64_t output_columns(const Correlation<T>& job) {
   return job.stacked ? job.out_slots * job.cout : job.cout;
 }
 
-// Scratch: a row of zeros; the transformed tile; the sums; collected channels; the pixels.
+// Whether an item's sums are rows of y without gaps: one pass and one item compute all channels of a pixel. A last vector
+// that channels do not fill goes over the next pixel's, which are stored later.
+template <typename T>
+GCNN_INLINE bool sums_are_rows(const GatherJob<T>& job) {
+  return !job.stacked && job.width >= job.cout && job.depth >= job.taps * job.cin;
+}
+
+// Scratch: a row of zeros; the transformed tile; the sums; collected channels; the bias of a row of y; the pixels.
 template <typename T>
 struct GatherScratch {
-  int64_t zeros, a_row, a_step, s_row, s_step, collected;
+  int64_t zeros, a_row, a_step, s_row, s_step, collected, bias;
 
   explicit GatherScratch(const GatherJob<T>& job)
       : zeros(padded(job.cin, LANES<T>)),
-        a_row(scratch_row<T>(job.depth)),
-        a_step(job.tile * a_row),
-        s_row(padded(smaller(job.width, output_columns(job)), LANES<T>)),
-        s_step(job.tile * s_row),
-        collected(gather_taps_scratch(job, job.tile, a_row)) {}
+        a_row(is_pointwise(job) && job.depth == job.cin ? job.cin : scratch_row<T>(job.depth)),
+        a_step(padded(job.tile * a_row, LANES<T>)),
+        s_row(sums_are_rows(job) ? job.cout : padded(smaller(job.width, output_columns(job)), LANES<T>)),
+        s_step(padded(job.tile * s_row + LANES<T>, LANES<T>)),
+        collected(gather_taps_scratch(job, job.tile, a_row)),
+        bias(sums_are_rows(job) ? padded(job.tile * job.cout, LANES<T>) : 0) {}
 };
 
 template <typename T>
 static int64_t gather_scratch(const GatherJob<T>& job) {
   const GatherScratch<T> sizes(job);
-  return sizes.zeros + job.rank * (sizes.a_step + sizes.s_step) + sizes.collected + scratch_of<Pixel, T>(job.tile);
+  return sizes.zeros + job.rank * (sizes.a_step + sizes.s_step) + sizes.collected + sizes.bias +
+         scratch_of<Pixel, T>(job.tile);
 }
 
 // y = C sums + bias, for channels n0 .. n0 + count - 1.
 template <typename G, typename T>
 static void transform_output(const GatherJob<T>& job, int64_t n0, int64_t count, const Pixel* pixels, int64_t size,
-                             const T* sums, int64_t row, int64_t step) {
-  const int64_t slot = job.out_h * job.out_w * job.cout;
-  for (int64_t m = 0; m < size; ++m, sums += row) {
+                             const T* sums, int64_t row, int64_t step, const T* bias) {
+  const int64_t image_size = job.out_h * job.out_w, slot = image_size * job.cout;
+  const bool rows = sums_are_rows(job);
+  for (int64_t m = 0, run; m < size; m += run) {
+    run = rows ? smaller(size - m, image_size - pixels[m].index) : 1;
+    const T* from = sums + m * row;
     T* y = job.y + pixels[m].image * G::out_slots * slot + pixels[m].index * job.cout + n0;
-    for_channels<T>(count, [&](int64_t c, auto zero) __attribute__((always_inline)) {
+    for_channels<T>(run * count, [&](int64_t c, auto zero) __attribute__((always_inline)) {
       using V = decltype(zero);
-      V p[G::rank], out[G::out_slots], bias{};
-      if (job.bias) load(bias, job.bias + n0 + c);
+      V p[G::rank], out[G::out_slots], add{};
+      if (bias) load(add, bias + c);
 #pragma GCC unroll 16
-      for (int q = 0; q < G::rank; ++q) load(p[q], sums + q * step + c);
+      for (int q = 0; q < G::rank; ++q) load(p[q], from + q * step + c);
       G::output(p, out);
 #pragma GCC unroll 8
-      for (int h = 0; h < G::out_slots; ++h) store(y + h * slot + c, out[h] + bias);
+      for (int h = 0; h < G::out_slots; ++h) store(y + h * slot + c, out[h] + add);
     });
   }
 }
@@ -83,12 +95,13 @@ static void gather_item(const GatherJob<T>& job, int64_t item, T* scratch) {
   const int64_t first = item / widths * job.tile, size = smaller(job.tile, total - first);
   const int64_t n0 = item % widths * job.width, count = smaller(job.width, outputs - n0);
   const int64_t depth = job.taps * job.cin, columns = padded(outputs, LANES<T>);
-  const auto [zeros_size, a_row, a_step, s_row, s_step, collected_size] = GatherScratch<T>(job);
+  const auto [zeros_size, a_row, a_step, s_row, s_step, collected_size, bias_size] = GatherScratch<T>(job);
   T* zeros = scratch;
   T* a = zeros + zeros_size;
   T* sums = a + G::rank * a_step;
   T* collected = sums + G::rank * s_step;
-  Pixel* pixels = reinterpret_cast<Pixel*>(collected + collected_size);
+  T* bias = collected + collected_size;
+  Pixel* pixels = reinterpret_cast<Pixel*>(bias + bias_size);
   clear(zeros, zeros_size);
   if (collected_size) clear(collected, collected_size);  // its padding is transformed too
   find_pixels(job, first, size, pixels);
@@ -103,7 +116,7 @@ static void gather_item(const GatherJob<T>& job, int64_t item, T* scratch) {
       gather_taps<G>(job, k0 / job.cin, (k1 - k0) / job.cin, pixels, size, zeros, a, a_row, a_step, collected);
     }
     for (int q = 0; q < G::rank; ++q)
-      for (int64_t n = 0; n < count; n += PANEL<T>) {
+      for (int64_t n = (count - 1) / PANEL<T> * PANEL<T>; n >= 0; n -= PANEL<T>) {
         const int64_t vectors = smaller(PANEL_VECTORS, ceil_div(count - n, LANES<T>)), panel = vectors * LANES<T>;
         const T* filters = job.filters + q * depth * columns + (n0 + n) * depth + k0 * panel;
         panel_product(vectors, size, k1 - k0, a + q * a_step, a_row, int64_t(1), filters, panel,
@@ -111,10 +124,14 @@ static void gather_item(const GatherJob<T>& job, int64_t item, T* scratch) {
       }
   }
 
-  if constexpr (G::stacked)
+  if constexpr (G::stacked) {
     unstack<G>(job, pixels, size, sums, s_row);
-  else
-    transform_output<G>(job, n0, count, pixels, size, sums, s_row, s_step);
+  } else {
+    if (bias_size && job.bias)
+      for (int64_t m = 0; m < size; ++m) copy(job.bias, job.cout, bias + m * job.cout);
+    const T* from = !job.bias ? nullptr : bias_size ? bias : job.bias + n0;
+    transform_output<G>(job, n0, count, pixels, size, sums, s_row, s_step, from);
+  }
 }
 
 template <typename G, typename T>

@@ -43,12 +43,13 @@ struct SpreadJob : Correlation<T> {
 };
 
 // products[tap, q] = sum over pixels p of a_q(p) d_q(p)^T, or its transpose if `swapped`: a = A z with z(g) = x(g, place of
-// p), d = C^T grad(p). Shifts are per slot of x.
+// p), d = C^T grad(p). Shifts are per slot of x. The pixels may fall into parts, each with products of its own.
 template <typename T>
 struct WeightGradJob : Correlation<T> {
   const T* grad;     // gradient of y
-  T* products;       // [groups, rank, (tap, cin), padded columns], or [groups, rank, cout, padded (tap, cin)] if swapped
+  T* products;       // per part [groups, rank, (tap, cin), padded columns], or [.., cout, padded (tap, cin)] if swapped
   bool swapped;
+  int64_t parts, products_size;
   int64_t group;     // taps per work item
   int64_t tile;      // pixels per tile
   int64_t span;      // pixels whose transformed gradient is kept, a multiple of the tile

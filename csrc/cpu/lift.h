@@ -8,15 +8,16 @@
 // C being the matrix entries of the irreducible representations (bilinear.h: synthesise). For 3 x 3 filters there are 13
 // products per pair of channels instead of the filter stack's 36 (p4) or 72 (p4m). Each output is written once.
 
-// Scratch: one tap after another, and x_j after x_j, each for a run of pixels; outputs, slot by slot, where
-// channels do not fill vectors; bias; where product l is read.
+// Scratch: one tap after another, and x_j after x_j, each for a run of pixels; outputs, slot by slot, where channels do
+// not fill vectors, or of one slot where all are equal; bias; where product l is read.
 template <typename T>
 struct LiftScratch {
-  int64_t row, staged, bias, offsets;
+  int64_t row, slots, staged, bias, offsets;
 
   explicit LiftScratch(const LiftJob<T>& job)
       : row(scratch_row<T>(job.columns * job.cin)),
-        staged(job.cout % LANES<T> ? scratch_row<T>(job.columns * job.cout + LANES<T>) : 0),
+        slots(job.products > 1 ? job.order : 1),
+        staged(slots == 1 || job.cout % LANES<T> ? scratch_row<T>(job.columns * job.cout + LANES<T>) : 0),
         bias(padded(job.cout, LANES<T>)),
         offsets(scratch_of<int64_t, T>(job.products)) {}
 };
@@ -24,7 +25,7 @@ struct LiftScratch {
 template <typename T>
 static int64_t lift_scratch(const LiftJob<T>& job) {
   const LiftScratch<T> sizes(job);
-  return 2 * job.taps * sizes.row + job.order * sizes.staged + sizes.bias + sizes.offsets;
+  return 2 * job.taps * sizes.row + sizes.slots * sizes.staged + sizes.bias + sizes.offsets;
 }
 
 // to[m * cin ..] = x at the places of `size` pixels of a row for one tap, zero outside.
@@ -76,7 +77,7 @@ static void change_basis(const LiftJob<T>& job, int64_t j, int64_t count, const 
   add(from, signs, count, to);
 }
 
-// `Pixels` successive pixels, a vector of channels: sums of products, transformed and stored, once if slots are not apart.
+// `Pixels` successive pixels, a vector of channels: sums of products, transformed and stored, once if all slots are equal.
 // Cin is 0 where the number of x's channels is not known beforehand.
 template <typename G, int Pixels, int Cin, typename V, typename T>
 GCNN_INLINE void lift_pixels(const LiftJob<T>& job, const T* x, const int64_t* offsets, const T* filters, int64_t step,
@@ -111,7 +112,7 @@ GCNN_INLINE void lift_pixels(const LiftJob<T>& job, const T* x, const int64_t* o
     V out[G::out_slots];
     G::synthesise(sums[i], out);
 #pragma GCC unroll 8
-    for (int h = 0; h < (G::sums > 1 || slot > 0 ? G::out_slots : 1); ++h) store(y + h * slot + i * job.cout, out[h]);
+    for (int h = 0; h < (G::sums > 1 ? G::out_slots : 1); ++h) store(y + h * slot + i * job.cout, out[h]);
   }
 }
 
@@ -162,7 +163,7 @@ static void lift_item(const LiftJob<T>& job, int64_t item, T* scratch) {
   T* taps = scratch;
   T* x = taps + job.taps * sizes.row;
   T* staged = x + job.taps * sizes.row;
-  T* bias = staged + job.order * sizes.staged;
+  T* bias = staged + sizes.slots * sizes.staged;
   int64_t* offsets = reinterpret_cast<int64_t*>(bias + sizes.bias);
   clear(bias, sizes.bias);
   if (job.bias)
@@ -181,7 +182,7 @@ static void lift_item(const LiftJob<T>& job, int64_t item, T* scratch) {
                    : job.cin == 3 ? (is_narrow ? lift_run<G, 3, narrow, T> : lift_run<G, 3, GCNN_VECTOR_BYTES, T>)
                                   : lift_run<G, 0, GCNN_VECTOR_BYTES, T>;
   if (sizes.staged == 0) return run(job, x, offsets, bias, size, y, slot);
-  const int64_t step = G::sums > 1 ? sizes.staged : 0;  // all slots are equal where there is one sum
+  const int64_t step = sizes.slots > 1 ? sizes.staged : 0;
   run(job, x, offsets, bias, size, staged, step);
   for (int h = 0; h < G::out_slots; ++h) write_row(staged + h * step, size * job.cout, y + h * slot);
 }

@@ -98,19 +98,28 @@ class SynthesisUpdates(Updates):
             real, y = self._real(part), part.labels
             with torch.no_grad(), self._autocast():
                 fake = self._fake(part).float()
-            real_logits, r1 = self._logits_and_penalty(real, part, REAL, gammas[REAL])
-            fake_logits, r2 = self._logits_and_penalty(fake, part, FAKE, gammas[FAKE])
-            penalty = self.options.r1_every * (r1 + r2)
+            penalty = torch.zeros((), device=real.device)
+            seen, logits = [], []  # of real and of generated images
+            for images, kind in ((real, REAL), (fake, FAKE)):
+                if gammas[kind] > 0 and not self._penalty_shares_forward:
+                    penalty = penalty + self._penalty_before(images, part, kind, gammas[kind])
+                seen.append(images.detach().requires_grad_(gammas[kind] > 0 and self._penalty_shares_forward))
+                with self._autocast():
+                    logits.append(self._logits(self.discriminate, seen[kind], part, kind))
             with self._autocast():
-                loss = self.loss.discriminator(real_logits, fake_logits)
+                loss = self.loss.discriminator(*logits)
                 if self.options.augment == "bcr":
                     moved = [
                         self.discriminate(self.action(images, moves), y).float()
                         for images, moves in zip((real, fake), part.moves, strict=True)
                     ]
                     weights = self.options.bcr_real, self.options.bcr_fake
-                    loss = loss + consistency(real_logits, moved[0], fake_logits, moved[1], *weights)
+                    loss = loss + consistency(logits[REAL], moved[0], logits[FAKE], moved[1], *weights)
                 loss = loss + self._rotations("discriminator", real)
+            for kind, gamma in enumerate(gammas):
+                if gamma > 0 and self._penalty_shares_forward:
+                    penalty = penalty + zero_centred(logits[kind], seen[kind], gamma)
+            penalty = self.options.r1_every * penalty
             if self.options.gradient_penalty > 0:
                 penalty = penalty + self._interpolate_penalty(real, fake, y, part.shares)
             self._backward("discriminator", loss + penalty)
@@ -154,23 +163,11 @@ class SynthesisUpdates(Updates):
             images = diffaugment(images, part.numbers[kind])
         return discriminator(images, part.labels).float()
 
-    def _logits_and_penalty(
-        self, images, part: SynthesisBatch, kind: int, gamma: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of images of a kind, and the zero-centred penalty with this gamma, of the images before augmentation.
-
-        A penalty that cannot share the forward pass of the logits has one before it, of the same function.
-        """
-        shared = gamma > 0 and self._penalty_shares_forward
-        penalty = torch.zeros((), device=images.device)
-        if gamma > 0 and not shared:
-            inputs = images.detach().requires_grad_()
-            with singular_vectors_kept(self.state.discriminator), self._autocast(penalty=True):
-                penalty = zero_centred(self._logits(self.state.discriminator, inputs, part, kind), inputs, gamma)
-        inputs = images.detach().requires_grad_(shared)
-        with self._autocast():
-            logits = self._logits(self.discriminate, inputs, part, kind)
-        return logits, zero_centred(logits, inputs, gamma) if shared else penalty
+    def _penalty_before(self, images, part: SynthesisBatch, kind: int, gamma: float) -> torch.Tensor:
+        """The penalty by a forward pass of its own, of the same function that the logits come from next."""
+        inputs = images.detach().requires_grad_()
+        with singular_vectors_kept(self.state.discriminator), self._autocast(penalty=True):
+            return zero_centred(self._logits(self.state.discriminator, inputs, part, kind), inputs, gamma)
 
     @property
     def _penalty_shares_forward(self) -> bool:

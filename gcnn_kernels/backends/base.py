@@ -74,29 +74,66 @@ class Norm(Protocol):
         Statistics are float32, or float64 for float64 maps, and free of cancellation.
         """
 
-    def norm_apply(self, x, mean, rstd, weight, bias, slope) -> Tensor:
+    def norm_apply(
+        self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None, slope: float
+    ) -> Tensor:
         """y = act(weight * (x - mean) * rstd + bias); mean, rstd ``[C]``; weight, bias ``[C]``, ``[B, C]`` or None.
 
         act(t) = t where t > 0, else slope * t: slope 1 is no activation, 0 is ReLU.
         """
 
-    def norm_backward_sums(self, grad, x, mean, rstd, weight, bias, slope) -> tuple[Tensor, Tensor]:
+    def norm_backward_sums(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        slope: float,
+    ) -> tuple[Tensor, Tensor]:
         """Sums over slots and plane, ``[B, C]`` each: of g and of g * xhat.
 
         g = grad * act'(y), y being recomputed; xhat = (x - mean) * rstd. Accumulated and returned in the statistics'
         dtype, in an order that does not depend on the number of threads.
         """
 
-    def norm_backward_input(self, grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx) -> Tensor:
+    def norm_backward_input(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        slope: float,
+        mean_g: Tensor,
+        mean_gx: Tensor,
+    ) -> Tensor:
         """dx = rstd * (weight * g - mean_g - xhat * mean_gx); mean_g, mean_gx ``[C]`` are zero in evaluation mode."""
 
-    def norm_eval(self, x, mean, var, weight, bias, eps, slope) -> Tensor:
+    def norm_eval(
+        self, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float
+    ) -> Tensor:
         """``norm_apply`` with rstd = 1 / sqrt(var + eps)."""
 
-    def norm_train(self, x, weight, bias, eps, slope) -> tuple[Tensor, Tensor, Tensor]:
+    def norm_train(
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """``norm_eval`` with the map's own statistics: the output, mean and var."""
 
-    def norm_backward(self, grad, x, mean, var, weight, bias, count, eps, slope) -> tuple[Tensor, Tensor, Tensor]:
+    def norm_backward(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        count: int,
+        eps: float,
+        slope: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """dx and the two of ``norm_backward_sums``. mean and var are of ``count`` values; constants if that is 0."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,17 +38,17 @@ class ConvProblem:
     @classmethod
     def of(
         cls,
-        op,
-        x_shape,
-        weight_shape,
+        op: str,
+        x_shape: Sequence[int],
+        weight_shape: Sequence[int],
         *,
-        group,
-        stride=(1, 1),
-        padding=(0, 0),
-        dilation=(1, 1),
-        dtype,
-        device,
-        groups=1,
+        group: PointGroup,
+        stride: Sequence[int] = (1, 1),
+        padding: Sequence[int] = (0, 0),
+        dilation: Sequence[int] = (1, 1),
+        dtype: torch.dtype,
+        device: torch.device,
+        groups: int = 1,
     ) -> ConvProblem:
         """The problem of ``op`` for an input ``[B, Cin, S, H, W]`` and filters ``[Cout, Cin / groups, S, k, k]``.
 
@@ -75,9 +76,9 @@ class ConvProblem:
             kernel=kernel,
             in_size=(height, width),
             out_size=out_size,
-            stride=tuple(stride),
-            padding=tuple(padding),
-            dilation=tuple(dilation),
+            stride=(stride[0], stride[1]),
+            padding=(padding[0], padding[1]),
+            dilation=(dilation[0], dilation[1]),
             dtype=dtype,
             device=device,
             groups=groups,

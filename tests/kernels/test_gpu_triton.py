@@ -57,12 +57,12 @@ def draw(layer, group, lifting, dtype, memory_format):
 
 @pytest.mark.parametrize("memory_format", [torch.channels_last_3d, torch.contiguous_format], ids=str)
 @pytest.mark.parametrize("arithmetic", TOLERANCES)
-@pytest.mark.parametrize("algorithm", ["direct", "fourier", "expand"])
+@pytest.mark.parametrize("algorithm", ["direct", "fourier", "staged", "expand"])
 @pytest.mark.parametrize("group", ["p4", "p4m"])
 def test_values_and_derivatives(group, algorithm, arithmetic, memory_format, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", arithmetic == "tf32")
     dtype = DTYPES.get(arithmetic, torch.float32)
-    for lifting in (False,) if algorithm == "fourier" else (False, True):
+    for lifting in (False,) if algorithm in ("fourier", "staged") else (False, True):
         for layer in LAYERS:
             tensors, geometry = draw(layer, group, lifting, dtype, memory_format)
             with poisoned():
@@ -76,7 +76,7 @@ def test_values_and_derivatives(group, algorithm, arithmetic, memory_format, mon
                 assert_close(a.detach(), b.detach(), bound, f"{name} of {layer}, lifting {lifting}")
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+@pytest.mark.parametrize("algorithm", ["direct", "fourier", "staged"])
 def test_gradients_are_reproducible(algorithm):
     tensors, geometry = draw((16, 45, 90, 32, 32, 3, 1, 1, 1), "p4m", False, torch.bfloat16, torch.channels_last_3d)
     first = results(tensors, "p4m", geometry, backend="triton", algorithm=algorithm)
@@ -85,7 +85,7 @@ def test_gradients_are_reproducible(algorithm):
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
+@pytest.mark.parametrize("algorithm", ["direct", "fourier", "staged"])
 def test_maps_of_more_than_2_to_31_elements(algorithm):
     if torch.cuda.mem_get_info()[0] < 24 << 30:
         pytest.skip("needs 24 GiB of free GPU memory")
@@ -97,3 +97,21 @@ def test_maps_of_more_than_2_to_31_elements(algorithm):
     alone = gk.group_conv2d(x[-1:], weight, None, "p4m", 1, 1, backend="triton", algorithm=algorithm)
     assert torch.equal(found[-1:], alone)
     assert found[:-1].count_nonzero() == 0
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "fourier", "staged", "expand"])
+def test_a_captured_graph_computes_anew(algorithm):
+    """Once everything is compiled and every table is on the device, that is after one call."""
+    (x, weight, bias, _), geometry = draw(LAYERS[1], "p4m", False, torch.bfloat16, torch.channels_last_3d)
+
+    def run():
+        return gk.group_conv2d(x, weight, bias, "p4m", *geometry, backend="triton", algorithm=algorithm)
+
+    run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = run()
+    x.neg_()
+    graph.replay()
+    assert torch.equal(y, run())

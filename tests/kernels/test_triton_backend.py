@@ -64,6 +64,22 @@ def test_more_numbers_than_int32_counts_are_refused():
         assert unsupported(refused, "direct").endswith("in int32, here are 2147483648")
 
 
+@pytest.mark.parametrize(
+    ("layer", "algorithm", "reason"),
+    [
+        ({"channels": (16384, 16384)}, "direct", "'direct' counts the filters' numbers in int32, here are 19327352832"),
+        ({"channels": (16384, 16384)}, "fourier", "'fourier' counts the filters' numbers in int32"),
+        ({"kernel": 9}, "fourier", "'fourier' serves filters up to 8 x 8, not 9"),
+        ({"lifting": True}, "staged", "'staged' serves group convolutions, not lifting"),
+    ],
+)
+def test_layers_that_an_algorithm_cannot_serve(cost, layer, algorithm, reason):
+    layer = problem(**layer)
+    assert reason in backend.BACKEND.conv.unsupported(layer, algorithm)
+    assert algorithm not in cost.candidates(layer)
+    assert backend.BACKEND.conv.unsupported(layer, "expand") is None
+
+
 def test_an_error_for_want_of_memory_says_what_was_asked_for(monkeypatch):
     launch = pytest.importorskip("gcnn_kernels.backends.triton.launch")
 
@@ -91,10 +107,10 @@ def cost(monkeypatch, tmp_path):
         cached.cache_clear()
 
 
-def problem(op="conv", group="p4m", channels=(64, 64), lifting=False, size=32, dtype=torch.bfloat16):
+def problem(op="conv", group="p4m", channels=(64, 64), lifting=False, size=32, dtype=torch.bfloat16, kernel=3):
     point = gk.point_group(group)
     slots = 1 if lifting else point.order
-    x_shape, weight_shape = (32, channels[0], slots, size, size), (channels[1], channels[0], slots, 3, 3)
+    x_shape, weight_shape = (32, channels[0], slots, size, size), (channels[1], channels[0], slots, kernel, kernel)
     device = torch.device("meta")
     return ConvProblem.of(op, x_shape, weight_shape, group=point, padding=(1, 1), dtype=dtype, device=device)
 

@@ -56,6 +56,8 @@ def conv_form(problem, backward: bool) -> tuple[str, bool]:
     cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, backward)
     order, taps, lanes = problem.group.order, problem.kernel**2, _lanes(problem)
     rank, transform = _RANK[order], _TRANSFORM[order]
+    if problem.kernel == 1 and problem.in_size == problem.out_size:  # pixel by pixel, without looking for places
+        return "gather", False
     if cout > _WIDEST_SPREAD and not (backward and problem.stride != (1, 1)):  # a strided map would be gathered in vain
         return "gather", False
     gather = out_pixels * (
@@ -87,7 +89,7 @@ def _lifting_form(problem, backward):
     cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, backward)
     order, taps, lanes = problem.group.order, problem.kernel**2, _lanes(problem)
     if backward:
-        lift = out_pixels * taps * (_SUM * order * _pieces(cin, lanes) + cin * _vectors(cout, lanes))
+        lift = out_pixels * taps * (_PLACES + _SUM * order * _pieces(cin, lanes) + _products(cin, cout, lanes))
         stack = in_pixels * order * (cin * _vectors(taps * cout, lanes) + _COPY * _pieces(cin, lanes))
         stack += out_pixels * taps * _SUM * _pieces(cout, lanes)
     else:
@@ -120,6 +122,11 @@ def _channels_and_pixels(problem, backward):
 def _lanes(problem):
     """Channels in a vector of the instruction set in use (csrc/cpu/isa.h)."""
     return torch.ops.gcnn_cpu.vector_bytes() // accumulator(problem.dtype).itemsize
+
+
+def _products(rows, columns, lanes):
+    """A panel of a single vector has too few sums side by side for the latency of a multiply-add."""
+    return rows * max(_vectors(columns, lanes), 2)
 
 
 def _vectors(channels, lanes):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..expansion import Expansion
-from ..staged import Staged, unsupported_group
+from ..staged import Staged
 from . import direct, filters, fourier, staging
-from .cost import choose_algorithm
+from .cost import choose_algorithm, unsupported_algorithm
 
 __all__ = ["algorithms", "choose_algorithm", "unsupported"]
 
@@ -18,6 +18,4 @@ def unsupported(problem, algorithm):
     counted = max(max(b * height * width, c * s * height * width) for b, c, s, height, width in shapes)
     if counted >= 2**31:
         return f"it counts the pixels of a batch and the numbers of a sample in int32, here are {counted}"
-    if problem.groups > 1 and algorithm == "direct":
-        return "the algorithm 'direct' is for groups=1"
-    return unsupported_group(problem, algorithm) if algorithm in ("fourier", "staged") else None
+    return unsupported_algorithm(problem, algorithm)

@@ -23,6 +23,7 @@ from .arithmetic import dot_precision
 
 _TABLES = Path(__file__).parent / "tables"
 VECTOR = 16  # numbers; Triton knows of a stride's divisibility by 16 only
+MOST_TAPS = 8  # along an axis; the fused Fourier kernel keeps a bit of 64 for each tap
 _NEAR = math.log(2)  # a measured layer speaks for layers within a factor of two in every size
 
 
@@ -104,14 +105,32 @@ def candidates(problem) -> list[str]:
     "staged" is none of them in float32 where torch is set to compute convolutions and matrix products differently:
     its products are the library's, which follow the latter setting.
     """
-    if problem.groups > 1:
-        return ["expand"]
-    served = [a for a in ALGORITHMS if a not in ("fourier", "staged") or unsupported_group(problem, a) is None]
+    served = [a for a in ALGORITHMS if unsupported_algorithm(problem, a) is None]
     if "staged" in served and problem.dtype == torch.float32:
         matmul = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
         if matmul != dot_precision(problem.dtype):
             served.remove("staged")
     return served
+
+
+def unsupported_algorithm(problem, algorithm: str) -> str | None:
+    """Why an algorithm cannot serve a problem that the others may, or None."""
+    if algorithm == "expand":
+        return None
+    if algorithm in ("fourier", "staged"):
+        if reason := unsupported_group(problem, algorithm):
+            return reason
+    elif problem.groups > 1:
+        return f"the algorithm {algorithm!r} is for groups=1, not {problem.groups}"
+    if algorithm == "staged":
+        return None
+    if algorithm == "fourier" and problem.kernel > MOST_TAPS:
+        return f"the algorithm 'fourier' serves filters up to {MOST_TAPS} x {MOST_TAPS}, not {problem.kernel}"
+    planes = problem.in_slots if algorithm == "direct" else problem.group.order // 2 + 4
+    counted = planes * problem.kernel**2 * math.prod(VECTOR * math.ceil(n / VECTOR) for n in problem.weight_shape[:2])
+    if counted >= 2**31:
+        return f"the algorithm {algorithm!r} counts the filters' numbers in int32, here are {counted}"
+    return None
 
 
 def _measured(problem, kind) -> dict[str, float] | None:

@@ -18,28 +18,46 @@ from ..base import accumulator
 from ..filter_indices import filter_sources, filter_targets
 from .arithmetic import dot_precision
 from .cost import choose_tile
-from .index import pixel, read_position
-from .launch import DTYPES, dot_dtype, empty, empty_map, launch, split_sum, wide
+from .index import pixel, read_position, scaled_strides
+from .launch import (
+    DTYPES,
+    VECTOR,
+    aligned_strides,
+    alignment,
+    dot_dtype,
+    empty,
+    empty_map,
+    jit,
+    launch,
+    split_sum,
+    wide,
+)
 
 NARROW = 16  # channels below which several entries of the filter share one step of the sum
 
 
-@triton.jit
+@jit
 def conv_kernel(
     x, weight, table, bias, y,
     stride_xb, stride_xc, stride_xs, stride_xh, stride_xw, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
     pixels, height, width, x_height, x_width,
-    channels, x_channels, stride_entry, stride_row,
+    aligned_channels, aligned_x_channels, row_vectors,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
     K: tl.constexpr, SLOTS: tl.constexpr, X_SLOTS: tl.constexpr, ADJOINT: tl.constexpr, FLAT: tl.constexpr,
     BIAS: tl.constexpr, WIDE: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
+    ALIGN_X: tl.constexpr, ALIGN_Y: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """One tile ``[BLOCK_M pixels, BLOCK_S slots * BLOCK_C channels]`` of the map y.
 
     ``weight[entry, c of x, c of y]`` are the entries of the base filter, ``table[slot of y, slot of x, tap]`` says
-    which one to take.
+    which one to take. What is called aligned, and the strides of the maps but those of their channels, are in units of
+    ALIGN_X and ALIGN_Y numbers (``launch.alignment``); a row of weights has ``row_vectors`` times VECTOR.
     """
+    channels, x_channels, stride_row = aligned_channels * ALIGN_Y, aligned_x_channels * ALIGN_X, row_vectors * VECTOR
+    stride_xb, stride_xs, stride_xh, stride_xw = scaled_strides(stride_xb, stride_xs, stride_xh, stride_xw, ALIGN_X)
+    stride_yb, stride_ys, stride_yh, stride_yw = scaled_strides(stride_yb, stride_ys, stride_yh, stride_yw, ALIGN_Y)
+    stride_entry = x_channels * stride_row
     TAPS: tl.constexpr = K * K
     ENTRIES: tl.constexpr = X_SLOTS * TAPS
     channel_tiles = tl.cdiv(channels, BLOCK_C)
@@ -100,13 +118,13 @@ def conv_kernel(
     tl.store(y + y_at, total.to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
 
 
-@triton.jit
+@jit
 def weight_grad_kernel(
     grad, x, table, partial,
     stride_gb, stride_gc, stride_gs, stride_gh, stride_gw, stride_xb, stride_xc, stride_xs, stride_xh, stride_xw,
-    pixels, height, width, x_height, x_width, channels, x_channels,
+    pixels, height, width, x_height, x_width, aligned_channels, aligned_x_channels,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, steps_per_split,
-    K: tl.constexpr, ORDER: tl.constexpr, X_SLOTS: tl.constexpr,
+    K: tl.constexpr, ORDER: tl.constexpr, X_SLOTS: tl.constexpr, ALIGN_X: tl.constexpr, ALIGN_G: tl.constexpr,
     WIDE: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -114,7 +132,11 @@ def weight_grad_kernel(
     over one part of the (slot, pixel) pairs of grad: ``partial[split, entry, c of grad, c of x]``.
 
     ``table[slot of grad, entry]`` is the place (slot of x, tap) to which an entry of the base filter goes in that pose.
+    Alignment as in ``conv_kernel``.
     """
+    channels, x_channels = aligned_channels * ALIGN_G, aligned_x_channels * ALIGN_X
+    stride_xb, stride_xs, stride_xh, stride_xw = scaled_strides(stride_xb, stride_xs, stride_xh, stride_xw, ALIGN_X)
+    stride_gb, stride_gs, stride_gh, stride_gw = scaled_strides(stride_gb, stride_gs, stride_gh, stride_gw, ALIGN_G)
     TAPS: tl.constexpr = K * K
     ENTRIES: tl.constexpr = X_SLOTS * TAPS
     channel_tiles = tl.cdiv(x_channels, BLOCK_C)
@@ -162,7 +184,7 @@ def weight_grad_kernel(
     tl.store(partial + at, total, mask=m_in[:, None] & n_in[None, :])
 
 
-@triton.jit
+@jit
 def sum_splits_kernel(
     partial, weight_grad, pairs, splits, ENTRIES: tl.constexpr, BLOCK: tl.constexpr, BLOCK_E: tl.constexpr
 ):
@@ -190,12 +212,12 @@ def _table(group, in_slots, k, device, op):
 
 
 def packed_weight(weight, adjoint):
-    """``[Cout, Cin, S, k, k]`` -> ``[S*k*k, Cin, Cout]`` (adjoint: ``[S*k*k, Cout, Cin]``), rows padded to 16 numbers.
+    """``[Cout, Cin, S, k, k]`` -> ``[S*k*k, Cin, Cout]`` (adjoint: ``[S*k*k, Cout, Cin]``), rows padded.
 
     A copy of the weights' own size; the padding lets rows of any width load in whole vectors.
     """
     entries = weight.flatten(2).permute(2, 0, 1) if adjoint else weight.flatten(2).permute(2, 1, 0)
-    row = triton.cdiv(entries.shape[2], 16) * 16
+    row = triton.cdiv(entries.shape[2], VECTOR.value) * VECTOR.value
     packed = empty("the packed filters", (entries.shape[0], entries.shape[1], row), weight.dtype, weight.device)
     packed[:, :, : entries.shape[2]] = entries
     return packed
@@ -212,17 +234,18 @@ def conv(problem, x, weight, bias=None):
         return y
     table = _table(problem.group, problem.in_slots, problem.kernel, x.device, problem.op)
     block_s = min(tile.slots, slots)
+    align_x, align_y = alignment(x), alignment(y)
     grid = (triton.cdiv(pixels, tile.rows) * triton.cdiv(channels, tile.columns) * (slots // block_s),)
     launch(
         conv_kernel, grid,
         x, packed, table, y if bias is None else bias, y,
-        *x.stride(), *y.stride(),
+        *aligned_strides(x, align_x), *aligned_strides(y, align_y),
         pixels, height, width, x.shape[3], x.shape[4],
-        channels, x.shape[1], packed.stride(0), packed.stride(1),
+        channels // align_y, x.shape[1] // align_x, packed.shape[2] // VECTOR.value,
         *problem.stride, *problem.padding, *problem.dilation,
         K=problem.kernel, SLOTS=slots, X_SLOTS=x.shape[2], ADJOINT=problem.adjoint, FLAT=x.shape[1] < NARROW,
         BIAS=bias is not None, WIDE=wide(x, y), DOT=dot_dtype(x.dtype), SUM=DTYPES[accumulator(x.dtype)],
-        PRECISION=dot_precision(x.dtype),
+        PRECISION=dot_precision(x.dtype), ALIGN_X=align_x, ALIGN_Y=align_y,
         BLOCK_M=tile.rows, BLOCK_C=tile.columns, BLOCK_S=block_s, BLOCK_K=tile.depth,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
@@ -246,15 +269,16 @@ def conv_weight_grad(problem, grad, x):
     steps = triton.cdiv(pixels, tile.depth) * order
     sums = accumulator(x.dtype)
     splits, steps_per_split = split_sum(tiles, steps, entries * channels * x_channels * sums.itemsize, x.device)
+    align_g, align_x = alignment(grad), alignment(x)
     partial = empty("the weight gradient's partial sums", (splits, entries, channels, x_channels), sums, x.device)
     launch(
         weight_grad_kernel, (tiles, splits),
         grad, x, table, partial,
-        *grad.stride(), *x.stride(),
-        pixels, height, width, x.shape[3], x.shape[4], channels, x_channels,
+        *aligned_strides(grad, align_g), *aligned_strides(x, align_x),
+        pixels, height, width, x.shape[3], x.shape[4], channels // align_g, x_channels // align_x,
         *problem.stride, *problem.padding, *problem.dilation, steps_per_split,
         K=k, ORDER=order, X_SLOTS=x_slots, WIDE=wide(grad, x), DOT=dot_dtype(x.dtype), SUM=DTYPES[sums],
-        PRECISION=dot_precision(x.dtype),
+        PRECISION=dot_precision(x.dtype), ALIGN_X=align_x, ALIGN_G=align_g,
         BLOCK_M=tile.rows, BLOCK_C=tile.columns, BLOCK_E=tile.slots, BLOCK_K=tile.depth,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip

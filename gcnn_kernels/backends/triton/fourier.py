@@ -25,8 +25,20 @@ from ..base import accumulator
 from ..staged import padded
 from .arithmetic import dot_precision
 from .cost import choose_tile
-from .index import first_read, moved_tap, pixel, read_position, tap_shift
-from .launch import DTYPES, aligned_strides, alignment, dot_dtype, empty, empty_map, launch, split_sum, wide
+from .index import first_read, moved_tap, pixel, read_position, scaled_strides, tap_shift
+from .launch import (
+    DTYPES,
+    VECTOR,
+    aligned_strides,
+    alignment,
+    dot_dtype,
+    empty,
+    empty_map,
+    jit,
+    launch,
+    split_sum,
+    wide,
+)
 from .transforms import adjoint_transform, read_moved, scaled, transform
 
 
@@ -108,14 +120,6 @@ def _planes(single, double, ORDER: tl.constexpr):
         return single + (even, even_1, odd, odd_1)
 
 
-VECTOR = tl.constexpr(16)  # numbers to which the rows of the filters' coefficients are padded
-
-
-@triton.jit
-def _scaled(b, s, h, w, ALIGN: tl.constexpr):
-    return b * ALIGN, s * ALIGN, h * ALIGN, w * ALIGN
-
-
 # --- reads -----------------------------------------------------------------------------------------------------
 @triton.jit
 def _read_orbit(
@@ -146,9 +150,9 @@ def _taps_inside(i, j, sizes, stride, padding, dilation, K: tl.constexpr, ADJOIN
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------
-@triton.jit
+@jit
 def transform_weight_kernel(
-    weight, out, stride_yc, stride_xc, channels, x_channels, row_size,
+    weight, out, stride_yc, stride_xc, channels, x_channels, row_vectors,
     ORDER: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, SUM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The coefficients ``out[tap, plane, c of x, c of y]`` by which the products multiply: of W, transposed or not.
@@ -158,6 +162,7 @@ def transform_weight_kernel(
     """
     TAPS: tl.constexpr = K * K
     PLANES: tl.constexpr = ORDER // 2 + 4
+    row_size = row_vectors * VECTOR
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tap = tl.program_id(1)
     channel, c = at % row_size, at // row_size
@@ -190,7 +195,7 @@ def transform_weight_kernel(
             tl.store(place, rows[2 * r + j].to(out.dtype.element_ty), mask=c < x_channels)
 
 
-@triton.jit
+@jit
 def conv_kernel(
     x, coefficients, bias, y,
     stride_xb, stride_xc, stride_xs, stride_xh, stride_xw, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
@@ -207,8 +212,8 @@ def conv_kernel(
     ALIGN_Y numbers (``launch.alignment``); a row of coefficients has ``row_vectors`` times VECTOR.
     """
     channels, x_channels, row_size = aligned_channels * ALIGN_Y, aligned_x_channels * ALIGN_X, row_vectors * VECTOR
-    stride_xb, stride_xs, stride_xh, stride_xw = _scaled(stride_xb, stride_xs, stride_xh, stride_xw, ALIGN_X)
-    stride_yb, stride_ys, stride_yh, stride_yw = _scaled(stride_yb, stride_ys, stride_yh, stride_yw, ALIGN_Y)
+    stride_xb, stride_xs, stride_xh, stride_xw = scaled_strides(stride_xb, stride_xs, stride_xh, stride_xw, ALIGN_X)
+    stride_yb, stride_ys, stride_yh, stride_yw = scaled_strides(stride_yb, stride_ys, stride_yh, stride_yw, ALIGN_Y)
     TAPS: tl.constexpr = K * K
     PLANES: tl.constexpr = ORDER // 2 + 4
     column_tiles = tl.cdiv(channels, BLOCK_N)
@@ -266,7 +271,7 @@ def conv_kernel(
         tl.store(y + at + s * stride_ys, result[s].to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
 
 
-@triton.jit
+@jit
 def weight_grad_kernel(
     grad, x, partial,
     stride_gb, stride_gc, stride_gs, stride_gh, stride_gw, stride_xb, stride_xc, stride_xs, stride_xh, stride_xw,
@@ -280,8 +285,8 @@ def weight_grad_kernel(
     the pixels: ``partial[split, tap, e, c of grad, c of x]``. Alignment as in ``conv_kernel``.
     """
     channels, x_channels = aligned_channels * ALIGN_G, aligned_x_channels * ALIGN_X
-    stride_xb, stride_xs, stride_xh, stride_xw = _scaled(stride_xb, stride_xs, stride_xh, stride_xw, ALIGN_X)
-    stride_gb, stride_gs, stride_gh, stride_gw = _scaled(stride_gb, stride_gs, stride_gh, stride_gw, ALIGN_G)
+    stride_xb, stride_xs, stride_xh, stride_xw = scaled_strides(stride_xb, stride_xs, stride_xh, stride_xw, ALIGN_X)
+    stride_gb, stride_gs, stride_gh, stride_gw = scaled_strides(stride_gb, stride_gs, stride_gh, stride_gw, ALIGN_G)
     TAPS: tl.constexpr = K * K
     column_tiles = tl.cdiv(x_channels, BLOCK_N)
     tap = tl.program_id(0) % TAPS
@@ -315,7 +320,7 @@ def weight_grad_kernel(
         tl.store(partial + at, total[e], mask=m_in[:, None] & c_in[None, :])
 
 
-@triton.jit
+@jit
 def sum_splits_kernel(partial, weight_grad, pairs, splits, K: tl.constexpr, ORDER: tl.constexpr, BLOCK: tl.constexpr):
     """``partial[split, tap, e, pair of channels]`` summed over the splits, in their order, and transformed back."""
     TAPS: tl.constexpr = K * K
@@ -371,7 +376,7 @@ def conv(problem, x, weight, bias=None):
     sums = DTYPES[accumulator(x.dtype)]
     launch(
         transform_weight_kernel, (triton.cdiv(x_channels * row_size, 256), k * k),
-        weight, coefficients, *strides, channels, x_channels, row_size,
+        weight, coefficients, *strides, channels, x_channels, row_size // VECTOR.value,
         K=k, ORDER=order, ADJOINT=problem.adjoint, SUM=sums, BLOCK=256,
     )  # fmt: skip
     launch(

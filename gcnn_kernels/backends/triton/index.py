@@ -16,6 +16,12 @@ def pixel(index, height, width, WIDE: tl.constexpr):
 
 
 @triton.jit
+def scaled_strides(b, s, h, w, ALIGN: tl.constexpr):
+    """Strides of a map over (sample, slot, row, column) that come in units of ALIGN numbers (``launch.alignment``)."""
+    return b * ALIGN, s * ALIGN, h * ALIGN, w * ALIGN
+
+
+@triton.jit
 def read_position(position, shift, stride, padding, size, ADJOINT: tl.constexpr):
     """Where along one axis a pixel at ``position`` reads a map of that size through a tap, and whether that is inside.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from contextlib import nullcontext
 from functools import cache
@@ -19,7 +20,24 @@ DTYPES = {
     torch.float64: tl.float64,
 }
 
+VECTOR = tl.constexpr(16)  # numbers to which the rows of copied filters are padded
+
 WORKSPACE = 64 * 2**20  # bytes that the partial sums of a weight gradient may take
+
+# Arguments of which Triton need not know whether they are 1 or divisible by 16: another batch, plane or width must not
+# be another program to compile. Strides and channels come in units of the map's alignment, which is a constant.
+SIZES = (
+    "first", "pixels", "rows", "height", "width", "x_height", "x_width", "padding_h", "padding_w",
+    "aligned_channels", "aligned_x_channels", "vectors", "row_vectors", "splits", "steps_per_split",
+    *(f"stride_{map}{axis}" for map in "xyg" for axis in "bshw"),
+)  # fmt: skip
+
+
+def jit(function):
+    """``triton.jit`` for kernels whose ``SIZES`` are no part of the program."""
+    names = inspect.signature(function).parameters
+    return triton.jit(function, do_not_specialize=[name for name in SIZES if name in names])
+
 
 INTERPRETED = triton.knobs.runtime.interpret  # fixed when the kernels are decorated, so on import
 

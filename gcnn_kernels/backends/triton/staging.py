@@ -14,14 +14,14 @@ import triton.language as tl
 from ..base import accumulator
 from .cost import piece
 from .index import moved_tap, pixel
-from .launch import DTYPES, aligned_strides, alignment, launch, wide
+from .launch import DTYPES, aligned_strides, alignment, jit, launch, wide
 from .transforms import adjoint_transform, read_moved, scaled, transform
 
 _NUMBERS = 1024  # of one slot per program; a thread of the four warps holds eight of each slot
 _CHANNELS = 128
 
 
-@triton.jit
+@jit
 def gather_kernel(
     x, single, double, stride_xb, stride_xc, stride_xs, stride_xh, stride_xw,
     first, pixels, rows, height, width, x_height, x_width, aligned_channels, vectors,
@@ -84,7 +84,7 @@ def gather_kernel(
             tl.store(pointers, entries[2 * n + r].to(double.dtype.element_ty), mask=written)
 
 
-@triton.jit
+@jit
 def scatter_kernel(
     single, double, bias, y, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
     first, pixels, rows, height, width, aligned_channels, vectors,
