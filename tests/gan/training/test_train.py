@@ -310,8 +310,8 @@ def test_graphed_updates_are_those_that_were_recorded(tmp_path, monkeypatch, opt
     monkeypatch.setattr(graphs, "on_side_stream", lambda function: function())
     begin = loop.Training.__init__
 
-    def graphed(self, *arguments):
-        begin(self, *arguments)
+    def graphed(self, *arguments, **more):
+        begin(self, *arguments, **more)
         self.updates = graphs.GraphedUpdates(self.updates)
 
     monkeypatch.setattr(loop.Training, "__init__", graphed)
