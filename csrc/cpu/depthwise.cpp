@@ -57,7 +57,8 @@ inline Window window(const Depthwise<T>& job, int64_t begin, int64_t end) {
 template <typename T, int Bytes>
 struct Wide {
   static constexpr int lanes = Bytes / sizeof(T);
-  typedef T type __attribute__((vector_size(Bytes), aligned(sizeof(T)), may_alias));  // at any address
+  // At any address. (Not to be handed to a template: as its argument it counts as aligned, for clang.)
+  typedef T type __attribute__((vector_size(Bytes), aligned(sizeof(T)), may_alias));
 };
 
 // Memory for vectors, aligned to them.
@@ -76,22 +77,13 @@ class Vectors {
   std::vector<Aligned> memory_;
 };
 
-template <typename V, typename T>
-inline V& vector(T* at) {
-  return *reinterpret_cast<V*>(at);
-}
-template <typename V, typename T>
-inline const V& vector(const T* at) {
-  return *reinterpret_cast<const V*>(at);
-}
-
 // A vector of channels of which `count` exist, the rest being zeros.
 template <typename T, int Bytes>
 inline void copy_channels(const T* from, int64_t count, T* to) {
   using V = typename Wide<T, Bytes>::type;
   constexpr int lanes = Wide<T, Bytes>::lanes;
   if (count >= lanes) {
-    vector<V>(to) = vector<V>(from);
+    *reinterpret_cast<V*>(to) = *reinterpret_cast<const V*>(from);
   } else {
     for (int l = 0; l < lanes; ++l) to[l] = l < count ? from[l] : T(0);
   }
@@ -136,16 +128,16 @@ inline void pixels(const std::vector<int64_t>& places, const T* x, int64_t x_ste
 #pragma GCC unroll 8
   for (int p = 0; p < Pixels; ++p)
 #pragma GCC unroll 4
-    for (int h = 0; h < Slots; ++h) sums[p][h] = vector<V>(bias);
+    for (int h = 0; h < Slots; ++h) sums[p][h] = *reinterpret_cast<const V*>(bias);
   const int64_t *place = places.data(), *last = place + places.size();
   for (; place < last; ++place, filters += Slots * lanes) {
     const T* from = x + *place;
     V values[Pixels];
 #pragma GCC unroll 8
-    for (int p = 0; p < Pixels; ++p) values[p] = vector<V>(from + p * x_step);
+    for (int p = 0; p < Pixels; ++p) values[p] = *reinterpret_cast<const V*>(from + p * x_step);
 #pragma GCC unroll 4
     for (int h = 0; h < Slots; ++h) {
-      const V w = vector<V>(filters + h * lanes);
+      const V w = *reinterpret_cast<const V*>(filters + h * lanes);
 #pragma GCC unroll 8
       for (int p = 0; p < Pixels; ++p) sums[p][h] += w * values[p];
     }
@@ -156,7 +148,7 @@ inline void pixels(const std::vector<int64_t>& places, const T* x, int64_t x_ste
     for (int h = 0; h < Slots; ++h) {
       T* to = y + h * y_slot + p * y_step;
       if (channels >= lanes) {
-        vector<V>(to) = sums[p][h];
+        *reinterpret_cast<V*>(to) = sums[p][h];
       } else {
         for (int64_t l = 0; l < channels; ++l) to[l] = sums[p][h][l];
       }
@@ -263,16 +255,16 @@ inline void products(const T* grad, int64_t grad_slot, const T* x, int64_t x_slo
 #pragma GCC unroll 4
   for (int h = 0; h < Slots; ++h)
 #pragma GCC unroll 2
-    for (int s = 0; s < XSlots; ++s) total[h][s] = vector<V>(sums + h * h_step + s * s_step);
+    for (int s = 0; s < XSlots; ++s) total[h][s] = *reinterpret_cast<V*>(sums + h * h_step + s * s_step);
   for (int64_t i = 0; i < rows; ++i, x += x_row) {
     const T* from = x;
     for (int64_t j = 0; j < columns; ++j, grad += lanes, from += x_step) {
       V values[XSlots];
 #pragma GCC unroll 2
-      for (int s = 0; s < XSlots; ++s) values[s] = vector<V>(from + s * x_slot);
+      for (int s = 0; s < XSlots; ++s) values[s] = *reinterpret_cast<const V*>(from + s * x_slot);
 #pragma GCC unroll 4
       for (int h = 0; h < Slots; ++h) {
-        const V g = vector<V>(grad + h * grad_slot);
+        const V g = *reinterpret_cast<const V*>(grad + h * grad_slot);
 #pragma GCC unroll 2
         for (int s = 0; s < XSlots; ++s) total[h][s] += g * values[s];
       }
@@ -281,7 +273,7 @@ inline void products(const T* grad, int64_t grad_slot, const T* x, int64_t x_slo
 #pragma GCC unroll 4
   for (int h = 0; h < Slots; ++h)
 #pragma GCC unroll 2
-    for (int s = 0; s < XSlots; ++s) vector<V>(sums + h * h_step + s * s_step) = total[h][s];
+    for (int s = 0; s < XSlots; ++s) *reinterpret_cast<V*>(sums + h * h_step + s * s_step) = total[h][s];
 }
 
 // The items are summed in parts, which do not depend on the number of threads, and the parts in their order.

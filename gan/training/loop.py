@@ -21,6 +21,7 @@ from ..options import Options
 from ..runs.checkpoints import CorruptCheckpoint
 from ..runs.curves import write_curves
 from ..runs.folder import RunFolder
+from .graphs import WARM_UP as CAPTURED_AFTER
 from .graphs import GraphedUpdates
 from .schedules import values_at
 from .state import TrainingState
@@ -28,6 +29,8 @@ from .synthesis import Synthesis
 from .translation import Translation
 
 ALONE_ON_CPU = World(0, 1, torch.device("cpu"))
+#: iterations before those that are timed for the estimate, and at least so many of these
+WARM_UP, TIMED = 2, 3
 
 
 class Stopped(Exception):
@@ -47,13 +50,15 @@ class Training:
         evaluation: None for a run that is not evaluated.
         folder: the run's, on rank 0; None on the others.
         world: the ranks.
+        operations: floating-point operations of an iteration, for the estimate, if known.
     """
 
     def __init__(
-        self, options: Options, train_set, evaluation: Evaluation | None, folder: RunFolder | None, world: World
-    ):
+        self, options: Options, train_set, evaluation: Evaluation | None, folder: RunFolder | None, world: World,
+        operations: float | None = None,
+    ):  # fmt: skip
         self.options, self.train_set, self.evaluation = options, train_set, evaluation
-        self.folder, self.world = folder, world
+        self.folder, self.world, self.operations = folder, world, operations
         self.state = TrainingState(options, len(train_set.class_names), train_set.channels, world)
         task = Translation if options.preset in PAIR_PRESETS else Synthesis
         self.task = task(options, train_set, self.state, world)
@@ -62,6 +67,7 @@ class Training:
         self.best: float | None = None
         self.real_distance: float | None = None
         self.last_checkpoint = "none was written yet"
+        self.evaluation_seconds = 0.0
         self.loss_names: tuple[str, ...] = ()
         self._recent: list[torch.Tensor] = []
         self._unreported: list[torch.Tensor] = []
@@ -119,13 +125,22 @@ class Training:
             self._observe(evaluate=True, sample=True)
         start, first = time.monotonic(), self.iteration
         reported = start
+        warm_up = CAPTURED_AFTER + 1 if options.cuda_graphs else WARM_UP
+        timed = max(TIMED, options.r1_every // options.d_updates)
+        seconds = []
         while self.iteration < options.iterations:
+            began = time.monotonic()
             self._recent.append(self.iterate())
             self.iteration += 1
             report, save = self._due(options.log_every), self._due(options.checkpoint_every)
             sample, evaluate = self._due(options.sample_every), self._due(options.eval_every)
-            if report or save or sample or evaluate or self.world == ALONE_ON_CPU:
-                self._check_losses()
+            measured = warm_up <= self.iteration - first <= warm_up + timed
+            if report or save or sample or evaluate or measured or self.world == ALONE_ON_CPU:
+                self._check_losses()  # which waits for the device
+            if measured:
+                seconds.append(time.monotonic() - began)
+                if len(seconds) == timed + 1:
+                    self._estimate(sum(seconds[1:]) / timed)
             if report:
                 now = time.monotonic()
                 remaining = (now - start) / (self.iteration - first) * (options.iterations - self.iteration)
@@ -185,6 +200,18 @@ class Training:
         )
         self._record({**means, "images_per_second": speed})
 
+    def _estimate(self, seconds: float) -> None:
+        """Say what the rest of the run will take, from the seconds of an iteration."""
+        left = self.options.iterations - self.iteration
+        every = self.options.eval_every if self.evaluation else 0
+        evaluations = -(-self.options.iterations // every) - self.iteration // every if every else 0
+        rate = f", {self.operations / seconds / 1e9:,.1f} GFLOP/s" if self.operations else ""
+        evaluating = f" and {evaluations} evaluations of {self.evaluation_seconds:.0f} s" if evaluations else ""
+        self.log(
+            f"estimate: {_clock(left * seconds + evaluations * self.evaluation_seconds)} for {left:,} iterations of "
+            f"{seconds:.3g} s{rate}{evaluating}; {_memory(self.world.device) / 2**30:.2f} GiB so far"
+        )
+
     def _observe(self, *, evaluate: bool, sample: bool) -> float | None:
         """Evaluate the averaged generator and draw its sheet of samples. Returns the distance, if evaluated."""
         evaluate = evaluate and self.evaluation is not None
@@ -195,13 +222,14 @@ class Training:
         if evaluate:
             start = time.monotonic()
             values = self.evaluation.of_generator(self.state.average.network)
+            self.evaluation_seconds = time.monotonic() - start
             distance = values[self.evaluation.name()]
             self.best = distance if self.best is None else min(self.best, distance)
             self._record(values)
             others = "".join(f"{name} {value:.4f}  " for name, value in values.items() if value is not distance)
             self.log(
                 f"iteration {self.iteration}  {self.evaluation.name()} {distance:.4f}  best {self.best:.4f}  {others}"
-                f"({time.monotonic() - start:.0f} s)"
+                f"({self.evaluation_seconds:.0f} s)"
             )
         if self.folder:
             if sample:

@@ -16,11 +16,13 @@ from ..networks.sizes import parameter_counts
 from ..options import Options
 from ..runs.evaluation import choose_evaluation
 from ..runs.folder import RunFolder
+from .estimate import operations
 from .loop import Training
 
 
 def train(options: Options) -> None:
     """Start or resume the run in ``options.outdir``. Raises RunError, DataError, ValueError, Stopped."""
+    work = operations(options)
     world = distributed.join(options.device)
     if options.batch_size % (world.size * options.accumulate):
         raise ValueError(
@@ -39,8 +41,10 @@ def train(options: Options) -> None:
         if folder:
             _begin(folder, options, train_set)
         log(describe(options))
+        log(f"an iteration takes {work / 1e9:,.3g} GFLOP over all processes")
         log(train_set.summary())
-        training = Training(options, train_set, choose_evaluation(options, train_set, world, log), folder, world)
+        evaluation = choose_evaluation(options, train_set, world, log)
+        training = Training(options, train_set, evaluation, folder, world, operations=work)
         training.resume()
         training.run()
         log(f"finished: {options.outdir}/samples, {options.outdir}/curves.png, {training.last_checkpoint}")

@@ -21,7 +21,7 @@ from gan.commands import train as command
 from gan.networks.spectral import SpectralNorm
 from gan.runs.checkpoints import CheckpointFolder
 from gan.runs.folder import RunFolder
-from gan.training import graphs, loop
+from gan.training import graphs, loop, start
 from gan.training.synthesis import SynthesisUpdates
 
 TINY = [
@@ -40,8 +40,9 @@ def weights(outdir, iteration):
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
-    """Drawing the curves takes half of the time of so small a run; that in ``finished`` comes before and has them."""
+    """Drawing the curves and counting operations outlast so small a run; ``finished`` has both, coming before."""
     monkeypatch.setattr(loop, "write_curves", lambda *arguments, **options: None)
+    monkeypatch.setattr(start, "operations", lambda options: 1e9)
 
 
 @pytest.fixture(scope="module")
@@ -309,8 +310,8 @@ def test_graphed_updates_are_those_that_were_recorded(tmp_path, monkeypatch, opt
     monkeypatch.setattr(graphs, "on_side_stream", lambda function: function())
     begin = loop.Training.__init__
 
-    def graphed(self, *arguments):
-        begin(self, *arguments)
+    def graphed(self, *arguments, **more):
+        begin(self, *arguments, **more)
         self.updates = graphs.GraphedUpdates(self.updates)
 
     monkeypatch.setattr(loop.Training, "__init__", graphed)
