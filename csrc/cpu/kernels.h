@@ -10,7 +10,7 @@ namespace {
 
 #include "correlation.h"
 
-#include "filters.h"
+#include "filter_transform.h"
 
 #include "gather.h"
 

@@ -39,7 +39,7 @@ def relativistic_average(ahead: torch.Tensor, behind: torch.Tensor) -> torch.Ten
 
 
 def relativistic_pairing(ahead: torch.Tensor, behind: torch.Tensor) -> torch.Tensor:
-    """-log sigmoid of how far each logit is ahead of the one at the same position (Huang et al. 2024, eq. 2)."""
+    """-log sigmoid of how far each logit is ahead of the one at the same position (Huang et al. 2024)."""
     return F.softplus(behind - ahead).mean()
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..options import Options
 
-#: Huang et al. (2024), Table 6: what the rates and the penalties' gammas end at, of where they began; Adam's last beta2
+#: what rates and gammas end at, of where they began, and Adam's last beta2: Huang et al. (2024), as their code sets it
 LAST_RATE, LAST_GAMMA, LAST_BETA2 = 1 / 4, 1 / 10, 0.99
 
 
