@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import multiprocessing
@@ -50,12 +51,17 @@ def test_prepared_images_are_a_plain_npy_file_and_a_record(root):
     assert not images.images.flags.writeable and isinstance(images.images.base, np.memmap)
 
 
+def header(count, shape):
+    file = io.BytesIO()
+    store._write_header(file, count, shape)
+    return file.getvalue()
+
+
 def test_header_has_the_same_length_for_every_count(tmp_path):
-    for count in (0, 9, 10**9):
-        header = store._npy_header(count, (256, 256, 6))
-        assert len(header) == store.HEADER
+    """It is written over, with the count, when all images are there."""
+    assert len({len(header(count, (256, 256, 6))) for count in (0, 9, 10**9)}) == 1
     path = tmp_path / "two.npy"
-    path.write_bytes(store._npy_header(2, (1, 1, 3)) + bytes(range(6)))
+    path.write_bytes(header(2, (1, 1, 3)) + bytes(range(6)))
     np.testing.assert_array_equal(np.load(path), np.arange(6, dtype=np.uint8).reshape(2, 1, 1, 3))
 
 
@@ -155,7 +161,7 @@ class Preparation:
 
     def __init__(self, root: Path):
         context = multiprocessing.get_context("fork")
-        self.messages = context.SimpleQueue()
+        self.messages = context.Queue()
         self.process = context.Process(target=self._run, args=(root,))
         self.process.start()
 
@@ -169,7 +175,7 @@ class Preparation:
         folder.square = gated
         handler = logging.Handler()
         handler.emit = lambda record: self.messages.put(record.getMessage())
-        logging.getLogger("gan.data").addHandler(handler)
+        logging.getLogger("gan").addHandler(handler)
         self.messages.put(gan.data.load("folder", root).fingerprint)
 
 
@@ -198,9 +204,9 @@ def test_two_processes_prepare_once(root):
     first = Preparation(root)
     wait_until(lambda: half_written(root))
     second = Preparation(root)
-    assert "another process is at work on folder-8-train-" in second.messages.get()
+    assert "another process is at work on folder-8-train-" in second.messages.get(timeout=120)
     (root.parent / "go").touch()
-    fingerprints = [first.messages.get(), second.messages.get()]
+    fingerprints = [each.messages.get(timeout=120) for each in (first, second)]
     for each in (first, second):
         each.process.join()
         assert each.process.exitcode == 0
