@@ -77,8 +77,8 @@ inline void repeat(A* values, int64_t channels, int64_t period) {
     for (int64_t c = 0; c < channels; ++c) values[start + c] = values[c];
 }
 
-// f(i, j) for every element i of a piece; j = i mod period. (Several rows at a time would spare loads of what belongs to j,
-// but break up the stream that the memory prefetches.)
+// f(i, j) for every element i of a piece; j = i mod period. (Several rows at once would reuse the parameters of j, but defeat the
+// hardware prefetcher.)
 template <typename F>
 inline void for_each(int64_t size, int64_t period, F f) {
   for (int64_t start = 0; start < size; start += period) {

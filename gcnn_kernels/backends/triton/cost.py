@@ -236,7 +236,7 @@ def _whole(columns: int) -> int:
 
 
 def _padding(problem, tile) -> float:
-    """How many times more products a tile's padded edges make."""
+    """Ratio of computed to useful products: what the padded edges of the tiles add."""
     if problem.op == "conv":
         columns, rows = problem.out_channels, problem.batch * math.prod(problem.out_size)
     elif problem.op == "conv_input_grad":
@@ -266,11 +266,11 @@ def _operator(problem) -> str:
     return "weight_grad" if problem.op == "conv_weight_grad" else "conv"
 
 
-def _crowded(problem, kind: str, *channels: int) -> bool:
-    """Whether addresses leave no room for the large tiles that tensor cores want: they would spill registers.
+def _register_bound(problem, kind: str, *channels: int) -> bool:
+    """Whether addresses would make the large tiles that tensor cores want spill registers.
 
-    That is so for maps whose rows of channels are not aligned, which are read and written number by number with an
-    address for each, and for those of more than 2^31 numbers, with addresses of 64 bits.
+    They do for maps whose rows of channels are not aligned, which are read and written element by element with an
+    address for each, and for maps of more than 2^31 elements, with addresses of 64 bits.
     """
     unaligned = any(c % VECTOR for c in channels)
     wide = max(math.prod(problem.in_shape), math.prod(problem.out_shape)) >= 2**31
@@ -281,7 +281,7 @@ def _direct_tile(problem, kind) -> Tile:
     """The largest tile of the table's limits, its columns cut to the channels without much padding."""
     limits = table(generation(problem.device))["direct"][kind]
     if problem.op == "conv_weight_grad":
-        thinner = 2 if _crowded(problem, kind) else 1
+        thinner = 2 if _register_bound(problem, kind) else 1
         entries = problem.in_slots * problem.kernel**2
         rows = piece(problem.out_channels, 16, limits["rows"])
         columns = piece(problem.in_channels, 1, limits["columns"])
@@ -293,7 +293,7 @@ def _direct_tile(problem, kind) -> Tile:
         if forward:
             channels, slots = problem.out_channels, problem.group.order
         rows = limits["rows"]
-        thinner = 2 if _crowded(problem, kind, channels) else 1
+        thinner = 2 if _register_bound(problem, kind, channels) else 1
         widest = limits["columns"] // thinner
         columns = piece(channels, max(1, 16 // slots), widest)
         slots = min(slots, widest // columns)
