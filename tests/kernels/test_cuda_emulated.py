@@ -40,7 +40,7 @@ def backend(tmp_path_factory):
     shutil.copy(CSRC / "cuda/lanes.h", folder)
     shutil.copy(TESTS / "cuda_emulator/launch.cuh", folder)
     units = ["#include <torch/csrc/stable/library.h>\nSTABLE_TORCH_LIBRARY(gcnn_emulated, m) {}\n"]
-    for name in ("filters", "norm", "pool"):
+    for name in ("filter_stack", "norm", "pool"):
         text = (CSRC / f"cuda/{name}.cu").read_text()
         units.append(
             re.sub(r"\bgcnn_cuda\b", "gcnn_emulated", text.replace("(gcnn_cuda, CUDA,", "(gcnn_emulated, CPU,"))
