@@ -31,6 +31,9 @@ class World:
         return torch.arange(total).view(parts, self.size, -1)[:, self.rank].flatten()
 
 
+ALONE_ON_CPU = World(0, 1, torch.device("cpu"))
+
+
 def join(device: str) -> World:
     """Join the processes that ``torchrun`` started, if it did.
 

@@ -9,7 +9,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ..common.distributed import World
+from ..common.distributed import ALONE_ON_CPU
 from ..common.noise import draw_noise
 from ..networks import ALL_PRESETS, PAIR_PRESETS
 from ..objectives.diffaugment import NUMBERS
@@ -17,8 +17,6 @@ from ..options import Options
 from ..runs.networks import new_discriminator, new_generator
 from .synthesis import SynthesisBatch, SynthesisUpdates
 from .translation import TranslationBatch, TranslationUpdates
-
-ALONE_ON_CPU = World(0, 1, torch.device("cpu"))
 
 
 def operations(options: Options) -> float:

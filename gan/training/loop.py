@@ -11,7 +11,7 @@ import time
 import torch
 from safetensors.torch import load, save
 
-from ..common.distributed import World, any_rank, broadcast_bytes, mean_over_ranks
+from ..common.distributed import ALONE_ON_CPU, World, any_rank, broadcast_bytes, mean_over_ranks
 from ..common.errors import RunError
 from ..common.pictures import enlarged, write_picture
 from ..common.randomness import derived_seed
@@ -28,7 +28,6 @@ from .state import TrainingState
 from .synthesis import Synthesis
 from .translation import Translation
 
-ALONE_ON_CPU = World(0, 1, torch.device("cpu"))
 #: iterations before those that are timed for the estimate, and at least so many of these
 WARM_UP, TIMED = 2, 3
 
