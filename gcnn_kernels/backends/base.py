@@ -16,7 +16,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -65,6 +65,19 @@ class Filters(Protocol):
         """The adjoint of ``expand_filters``: ``[Cout * order, Cin * S, k, k]`` -> ``[Cout, Cin, S, k, k]``."""
 
 
+class Affine(NamedTuple):
+    """What follows the standardisation in a norm: y = act(weight * xhat + bias); act(t) = t if t > 0, else slope * t.
+
+    Attributes:
+        weight, bias: ``[C]``, ``[B, C]`` or None.
+        slope: 1 is no activation, 0 is ReLU.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    slope: float
+
+
 class Norm(Protocol):
     """Batch norm: four kernels, and three compositions of them, which ``norm_formulas.composed`` makes of them."""
 
@@ -74,23 +87,11 @@ class Norm(Protocol):
         Statistics are float32, or float64 for float64 maps, and free of cancellation.
         """
 
-    def norm_apply(
-        self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None, slope: float
-    ) -> Tensor:
-        """y = act(weight * (x - mean) * rstd + bias); mean, rstd ``[C]``; weight, bias ``[C]``, ``[B, C]`` or None.
-
-        act(t) = t where t > 0, else slope * t: slope 1 is no activation, 0 is ReLU.
-        """
+    def norm_apply(self, x: Tensor, mean: Tensor, rstd: Tensor, affine: Affine) -> Tensor:
+        """y as in ``Affine``, with xhat = (x - mean) * rstd; mean, rstd ``[C]``."""
 
     def norm_backward_sums(
-        self,
-        grad: Tensor,
-        x: Tensor,
-        mean: Tensor,
-        rstd: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        slope: float,
+        self, grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, affine: Affine
     ) -> tuple[Tensor, Tensor]:
         """Sums over slots and plane, ``[B, C]`` each: of g and of g * xhat.
 
@@ -104,22 +105,16 @@ class Norm(Protocol):
         x: Tensor,
         mean: Tensor,
         rstd: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        slope: float,
+        affine: Affine,
         mean_g: Tensor,
         mean_gx: Tensor,
     ) -> Tensor:
         """dx = rstd * (weight * g - mean_g - xhat * mean_gx); mean_g, mean_gx ``[C]`` are zero in evaluation mode."""
 
-    def norm_eval(
-        self, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float
-    ) -> Tensor:
+    def norm_eval(self, x: Tensor, mean: Tensor, var: Tensor, affine: Affine, eps: float) -> Tensor:
         """``norm_apply`` with rstd = 1 / sqrt(var + eps)."""
 
-    def norm_train(
-        self, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def norm_train(self, x: Tensor, affine: Affine, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         """``norm_eval`` with the map's own statistics: the output, mean and var."""
 
     def norm_backward(
@@ -128,11 +123,9 @@ class Norm(Protocol):
         x: Tensor,
         mean: Tensor,
         var: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
+        affine: Affine,
         count: int,
         eps: float,
-        slope: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """dx and the two of ``norm_backward_sums``. mean and var are of ``count`` values; constants if that is 0."""
 

@@ -48,13 +48,15 @@ class CompiledNorm:
         self.kernels.norm_stats(x, channels_last, mean, var)
         return mean, var
 
-    def norm_apply(self, x, mean, rstd, weight, bias, slope):
+    def norm_apply(self, x, mean, rstd, affine):
+        weight, bias, slope = affine
         x, channels_last = dense(x)
         y = torch.empty_like(x)
         self.kernels.norm_apply(x, channels_last, *parameters(mean, rstd, weight, bias), slope, y)
         return y
 
-    def norm_backward_sums(self, grad, x, mean, rstd, weight, bias, slope):
+    def norm_backward_sums(self, grad, x, mean, rstd, affine):
+        weight, bias, slope = affine
         x, channels_last = dense(x)
         sum_g = mean.new_empty(x.shape[:2])
         sum_gx = torch.empty_like(sum_g)
@@ -63,7 +65,8 @@ class CompiledNorm:
         )
         return sum_g, sum_gx
 
-    def norm_backward_input(self, grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx):
+    def norm_backward_input(self, grad, x, mean, rstd, affine, mean_g, mean_gx):
+        weight, bias, slope = affine
         x, channels_last = dense(x)
         gx = torch.empty_like(x)
         self.kernels.norm_backward_input(

@@ -8,19 +8,19 @@ import torch
 def composed(norm_stats, norm_apply, norm_backward_sums, norm_backward_input):
     """``norm_eval``, ``norm_train`` and ``norm_backward`` of ``base.Norm`` out of its four kernels."""
 
-    def norm_eval(x, mean, var, weight, bias, eps, slope):
-        return norm_apply(x, mean, (var + eps).rsqrt(), weight, bias, slope)
+    def norm_eval(x, mean, var, affine, eps):
+        return norm_apply(x, mean, (var + eps).rsqrt(), affine)
 
-    def norm_train(x, weight, bias, eps, slope):
+    def norm_train(x, affine, eps):
         mean, var = norm_stats(x)
-        return norm_eval(x, mean, var, weight, bias, eps, slope), mean, var
+        return norm_eval(x, mean, var, affine, eps), mean, var
 
-    def norm_backward(grad, x, mean, var, weight, bias, count, eps, slope):
+    def norm_backward(grad, x, mean, var, affine, count, eps):
         rstd = (var + eps).rsqrt()
-        sums = norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
-        totals = weighted_totals(*sums, weight)
+        sums = norm_backward_sums(grad, x, mean, rstd, affine)
+        totals = weighted_totals(*sums, affine.weight)
         means = totals / count if count else torch.zeros_like(totals)
-        return norm_backward_input(grad, x, mean, rstd, weight, bias, slope, *means), *sums
+        return norm_backward_input(grad, x, mean, rstd, affine, *means), *sums
 
     return norm_eval, norm_train, norm_backward
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from .._layout import map_format
 from ..backends import choose
-from ..backends.base import accumulator
+from ..backends.base import Affine, accumulator
 from ..backends.norm_formulas import per_map, weighted_totals
 from .batching import fold, unfold
 from .library import OPS, define
@@ -20,12 +20,12 @@ _OPTIONS = "float eps, float slope, bool sync, str backend"
 
 
 def _train(x, weight, bias, eps, slope, sync, backend):
-    kernels = choose("norm", x, backend).norm
+    kernels, affine = choose("norm", x, backend).norm, Affine(weight, bias, slope)
     count = torch.full((), x.numel() // x.shape[1], dtype=accumulator(x.dtype), device=x.device)
     if not sync:
-        return *kernels.norm_train(x, weight, bias, eps, slope), count
+        return *kernels.norm_train(x, affine, eps), count
     mean, var, count = _combine_ranks(*kernels.norm_stats(x), count)
-    return kernels.norm_eval(x, mean, var, weight, bias, eps, slope), mean, var, count
+    return kernels.norm_eval(x, mean, var, affine, eps), mean, var, count
 
 
 def _combine_ranks(mean, var, count):
@@ -45,8 +45,8 @@ def _train_fake(x, weight, bias, eps, slope, sync, backend):
 
 
 def _eval(x, mean, var, weight, bias, eps, slope, backend):
-    dtype = accumulator(x.dtype)
-    return choose("norm", x, backend).norm.norm_eval(x, mean.to(dtype), var.to(dtype), weight, bias, eps, slope)
+    kernels, dtype = choose("norm", x, backend).norm, accumulator(x.dtype)
+    return kernels.norm_eval(x, mean.to(dtype), var.to(dtype), Affine(weight, bias, slope), eps)
 
 
 def _eval_fake(x, mean, var, weight, bias, eps, slope, backend):
@@ -54,17 +54,17 @@ def _eval_fake(x, mean, var, weight, bias, eps, slope, backend):
 
 
 def _backward(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend):
-    kernels = choose("norm", x, backend).norm
+    kernels, affine = choose("norm", x, backend).norm, Affine(weight, bias, slope)
     dtype = accumulator(x.dtype)
     mean, var = mean.to(dtype), var.to(dtype)
     if not sync:
         here = 0 if count is None else x.numel() // x.shape[1]
-        return kernels.norm_backward(grad, x, mean, var, weight, bias, here, eps, slope)
+        return kernels.norm_backward(grad, x, mean, var, affine, here, eps)
     rstd = (var + eps).rsqrt()
-    sums = kernels.norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
+    sums = kernels.norm_backward_sums(grad, x, mean, rstd, affine)
     totals = weighted_totals(*sums, weight)
     dist.all_reduce(totals)
-    return kernels.norm_backward_input(grad, x, mean, rstd, weight, bias, slope, *(totals / count)), *sums
+    return kernels.norm_backward_input(grad, x, mean, rstd, affine, *(totals / count)), *sums
 
 
 def _backward_fake(grad, x, mean, var, weight, bias, count, eps, slope, sync, backend):

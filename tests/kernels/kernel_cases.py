@@ -8,6 +8,7 @@ import torch
 
 from gcnn_kernels._layout import map_format, plane_format
 from gcnn_kernels.backends import BACKENDS
+from gcnn_kernels.backends.base import Affine
 
 REFERENCE = BACKENDS["reference"]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -60,7 +61,7 @@ def random_map(shape, dtype, device, memory_format):
     return (2 * torch.randn(shape) + 3).to(device, dtype).contiguous(memory_format=memory_format)
 
 
-def affine_parameters(affine, shape, dtype, device):
+def affine_parameters(kind, shape, dtype, device):
     batch, channels = shape[:2]
     shapes = {
         "none": (None, None),
@@ -68,14 +69,14 @@ def affine_parameters(affine, shape, dtype, device):
         "per sample": ((batch, channels), (batch, channels)),
         "scale only": ((channels,), None),
         "shift per sample": ((channels,), (batch, channels)),
-    }[affine]
+    }[kind]
     return [None if s is None else torch.randn(s).to(device, dtype) for s in shapes]
 
 
-def check_norm(backend, device, dtype, shape, memory_format, affine, slope):
+def check_norm(backend, device, dtype, shape, memory_format, parameters, slope):
     """The four norm kernels: values, dtypes and memory formats."""
     x, grad = random_map(shape, dtype, device, memory_format), torch.randn(shape).to(device, dtype)
-    weight, bias = affine_parameters(affine, shape, dtype, device)
+    weight, bias = affine_parameters(parameters, shape, dtype, device)
     statistics = torch.float64 if dtype == torch.float64 else torch.float32
     exact = 1e-12 if dtype == torch.float64 else 2e-6  # for what is not rounded to dtype
     double = lambda t: None if t is None else t.double().cpu()  # noqa: E731
@@ -88,33 +89,34 @@ def check_norm(backend, device, dtype, shape, memory_format, affine, slope):
     assert_close(found_var, var, exact, "variance")
 
     mean, rstd = mean.to(device, statistics), (var + 1e-5).rsqrt().to(device, statistics)
-    moments, parameters = (double(mean), double(rstd)), (double(weight), double(bias), slope)
+    affine = Affine(weight, bias, slope)
+    moments, exact_affine = (double(mean), double(rstd)), Affine(double(weight), double(bias), slope)
     with poisoned():
-        y = backend.norm.norm_apply(x, mean, rstd, weight, bias, slope)
+        y = backend.norm.norm_apply(x, mean, rstd, affine)
     assert y.dtype == dtype and y.is_contiguous(memory_format=memory_format)
-    assert_close(y, REFERENCE.norm.norm_apply(double(x), *moments, *parameters), TOLERANCES[dtype], "y")
+    assert_close(y, REFERENCE.norm.norm_apply(double(x), *moments, exact_affine), TOLERANCES[dtype], "y")
 
-    sums = REFERENCE.norm.norm_backward_sums(double(grad), double(x), *moments, *parameters)
+    sums = REFERENCE.norm.norm_backward_sums(double(grad), double(x), *moments, exact_affine)
     with poisoned():
-        found = backend.norm.norm_backward_sums(grad, x, mean, rstd, weight, bias, slope)
+        found = backend.norm.norm_backward_sums(grad, x, mean, rstd, affine)
     for name, out, expected in zip(("sum of g", "sum of g xhat"), found, sums, strict=True):
         assert out.dtype == statistics
         assert_close(out, expected, exact, name)
 
     means = [(s.sum(0) / 10).to(device, statistics) for s in sums]
     with poisoned():
-        gx = backend.norm.norm_backward_input(grad, x, mean, rstd, weight, bias, slope, *means)
+        gx = backend.norm.norm_backward_input(grad, x, mean, rstd, affine, *means)
     assert gx.dtype == dtype and gx.is_contiguous(memory_format=memory_format)
-    expected = REFERENCE.norm.norm_backward_input(double(grad), double(x), *moments, *parameters, *map(double, means))
+    expected = REFERENCE.norm.norm_backward_input(double(grad), double(x), *moments, exact_affine, *map(double, means))
     assert_close(gx, expected, TOLERANCES[dtype], "gradient of x")
 
     # The same in one call for each direction.
-    options = 1e-5, slope
+    eps = 1e-5
     var = var.to(device, statistics)
     with poisoned():
-        y, *moments = backend.norm.norm_train(x, weight, bias, *options)
-        y_eval = backend.norm.norm_eval(x, mean, var, weight, bias, *options)
-    expected, *expected_moments = REFERENCE.norm.norm_train(double(x), double(weight), double(bias), *options)
+        y, *moments = backend.norm.norm_train(x, affine, eps)
+        y_eval = backend.norm.norm_eval(x, mean, var, affine, eps)
+    expected, *expected_moments = REFERENCE.norm.norm_train(double(x), exact_affine, eps)
     assert y.dtype == dtype and y.is_contiguous(memory_format=memory_format)
     assert_close(y, expected, TOLERANCES[dtype], "y in training")
     assert_close(y_eval, expected, TOLERANCES[dtype], "y in evaluation")
@@ -123,9 +125,9 @@ def check_norm(backend, device, dtype, shape, memory_format, affine, slope):
         assert_close(out, right, exact, name)
     for count in (0, x.numel() // shape[1]):
         with poisoned():
-            found = backend.norm.norm_backward(grad, x, mean, var, weight, bias, count, *options)
-        exactly = map(double, (grad, x, mean, var, weight, bias))
-        gx, *sums = REFERENCE.norm.norm_backward(*exactly, count, *options)
+            found = backend.norm.norm_backward(grad, x, mean, var, affine, count, eps)
+        exactly = map(double, (grad, x, mean, var))
+        gx, *sums = REFERENCE.norm.norm_backward(*exactly, exact_affine, count, eps)
         assert found[0].dtype == dtype and found[0].is_contiguous(memory_format=memory_format)
         assert_close(found[0], gx, TOLERANCES[dtype], "gradient of x in one call")
         for name, out, right in zip(("sum of g", "sum of g xhat"), found[1:], sums, strict=True):
@@ -136,9 +138,9 @@ def check_norm_of_nothing(backend, device, shape, memory_format):
     x = torch.empty(shape, device=device).contiguous(memory_format=memory_format)
     vector = torch.ones(shape[1], device=device)
     with poisoned():
-        assert backend.norm.norm_apply(x, vector, vector, None, None, 1.0).shape == x.shape
-        sums = backend.norm.norm_backward_sums(x, x, vector, vector, vector, None, 1.0)
-        gx = backend.norm.norm_backward_input(x, x, vector, vector, vector, None, 1.0, vector, vector)
+        assert backend.norm.norm_apply(x, vector, vector, Affine(None, None, 1.0)).shape == x.shape
+        sums = backend.norm.norm_backward_sums(x, x, vector, vector, Affine(vector, None, 1.0))
+        gx = backend.norm.norm_backward_input(x, x, vector, vector, Affine(vector, None, 1.0), vector, vector)
     assert all(s.shape == x.shape[:2] and not s.any() for s in sums)
     assert gx.shape == x.shape
 

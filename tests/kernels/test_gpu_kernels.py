@@ -24,6 +24,7 @@ from kernel_cases import (
 
 import gcnn_kernels as gk
 from gcnn_kernels.backends import BACKENDS
+from gcnn_kernels.backends.base import Affine
 from gcnn_kernels.groups import point_group
 from gcnn_kernels.ops.library import OPS
 
@@ -83,7 +84,7 @@ def test_norm_is_reproducible(serve, memory_format):
 
     def run():
         mean, var = kernels.norm.norm_stats(x)
-        return mean, var, *kernels.norm.norm_backward_sums(grad, x, mean, var.rsqrt(), None, None, 0.0)
+        return mean, var, *kernels.norm.norm_backward_sums(grad, x, mean, var.rsqrt(), Affine(None, None, 0.0))
 
     first = run()
     for _ in range(5):
@@ -244,9 +245,9 @@ def test_maps_of_more_than_2_to_31_elements(serve):
     kernels, ones = serve("norm", torch.bfloat16), torch.ones(64, device="cuda")
     mean, _ = kernels.norm.norm_stats(x)
     torch.testing.assert_close(mean, torch.full_like(mean, 3 / (33 * 8 * 360 * 360)), rtol=1e-5, atol=0)
-    sums, _ = kernels.norm.norm_backward_sums(x, x, 0 * ones, ones, None, None, 1.0)
+    sums, _ = kernels.norm.norm_backward_sums(x, x, 0 * ones, ones, Affine(None, None, 1.0))
     assert sums[-1].eq(3).all() and not sums[:-1].any()
-    y = kernels.norm.norm_apply(x, -ones, ones, None, None, 1.0)
+    y = kernels.norm.norm_apply(x, -ones, ones, Affine(None, None, 1.0))
     assert y[-1, :, 5, -1, -1].eq(4).all() and y[-1, :, :, 0, 0].eq(1).all()
 
 

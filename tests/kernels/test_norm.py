@@ -23,6 +23,7 @@ from kernel_cases import (
 
 import gcnn_kernels as gk
 from gcnn_kernels.backends import BACKENDS
+from gcnn_kernels.backends.base import Affine
 from gcnn_kernels.ops.library import OPS
 
 CPU = torch.device("cpu")
@@ -69,7 +70,7 @@ def test_results_do_not_depend_on_the_number_of_threads(backend, memory_format):
 
     def run():
         mean, var = kernels.norm.norm_stats(x)
-        arguments = (mean, var.rsqrt(), weight, bias, 0.2)
+        arguments = (mean, var.rsqrt(), Affine(weight, bias, 0.2))
         sums = kernels.norm.norm_backward_sums(grad, x, *arguments)
         gx = kernels.norm.norm_backward_input(grad, x, *arguments, sums[0].sum(0), sums[1].sum(0))
         return mean, var, kernels.norm.norm_apply(x, *arguments), *sums, gx

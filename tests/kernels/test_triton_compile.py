@@ -19,6 +19,7 @@ import gcnn_kernels as gk
 from benches import layers
 from benches.cases import at_paper_batch, conv_cases
 from gcnn_kernels.backends import ConvProblem
+from gcnn_kernels.backends.base import Affine
 
 triton = pytest.importorskip("triton")
 
@@ -182,10 +183,11 @@ def run_others(channels):
     )
     vector = torch.empty(channels, device="meta")
     per_sample = torch.empty(32, channels, device="meta")
+    affine = Affine(per_sample, vector, 0.0)
     norm.norm_stats(x)
-    norm.norm_apply(x, vector, vector, per_sample, vector, 0.0)
-    norm.norm_backward_sums(x, x, vector, vector, per_sample, vector, 0.0)
-    norm.norm_backward_input(x, x, vector, vector, per_sample, vector, 0.0, vector, vector)
+    norm.norm_apply(x, vector, vector, affine)
+    norm.norm_backward_sums(x, x, vector, vector, affine)
+    norm.norm_backward_input(x, x, vector, vector, affine, vector, vector)
     value, index = pool.group_max(x)
     pool.group_max_scatter(value, index, 8)
     pool.group_max_gather(x, index)

@@ -11,13 +11,15 @@ from ..compiled import CompiledNorm, dense, dense_like, parameters
 class CpuNorm(CompiledNorm):
     """The four kernels, and fused ones for what they compose to."""
 
-    def norm_eval(self, x, mean, var, weight, bias, eps, slope):
+    def norm_eval(self, x, mean, var, affine, eps):
+        weight, bias, slope = affine
         x, channels_last = dense(x)
         y = torch.empty_like(x)
         self.kernels.norm_eval(x, channels_last, *parameters(mean, var, weight, bias), eps, slope, y)
         return y
 
-    def norm_train(self, x, weight, bias, eps, slope):
+    def norm_train(self, x, affine, eps):
+        weight, bias, slope = affine
         x, channels_last = dense(x)
         mean = x.new_empty(x.shape[1], dtype=accumulator(x.dtype))
         mean, var, weight, bias = parameters(mean, torch.empty_like(mean), weight, bias)
@@ -25,7 +27,8 @@ class CpuNorm(CompiledNorm):
         self.kernels.norm_train(x, channels_last, weight, bias, eps, slope, mean, var, y)
         return y, mean, var
 
-    def norm_backward(self, grad, x, mean, var, weight, bias, count, eps, slope):
+    def norm_backward(self, grad, x, mean, var, affine, count, eps):
+        weight, bias, slope = affine
         x, channels_last = dense(x)
         gx = torch.empty_like(x)
         sum_g = mean.new_empty(x.shape[:2])

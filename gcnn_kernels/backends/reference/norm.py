@@ -14,34 +14,35 @@ def norm_stats(x):
     return mean, var
 
 
-def norm_apply(x, mean, rstd, weight, bias, slope):
+def norm_apply(x, mean, rstd, affine):
     xhat = (x - per_map(mean)) * per_map(rstd)
-    y = _affine(xhat, weight, bias)
-    return torch.where(y > 0, y, slope * y).to(x.dtype)
+    y = _transformed(xhat, affine)
+    return torch.where(y > 0, y, affine.slope * y).to(x.dtype)
 
 
-def norm_backward_sums(grad, x, mean, rstd, weight, bias, slope):
-    g, xhat = _masked_grad(grad, x, mean, rstd, weight, bias, slope)
+def norm_backward_sums(grad, x, mean, rstd, affine):
+    g, xhat = _masked_grad(grad, x, mean, rstd, affine)
     return g.sum((2, 3, 4)), (g * xhat).sum((2, 3, 4))
 
 
-def norm_backward_input(grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx):
-    g, xhat = _masked_grad(grad, x, mean, rstd, weight, bias, slope)
-    if weight is not None:
-        g = g * per_map(weight)
+def norm_backward_input(grad, x, mean, rstd, affine, mean_g, mean_gx):
+    g, xhat = _masked_grad(grad, x, mean, rstd, affine)
+    if affine.weight is not None:
+        g = g * per_map(affine.weight)
     return ((g - per_map(mean_g) - xhat * per_map(mean_gx)) * per_map(rstd)).to(x.dtype)
 
 
 norm_eval, norm_train, norm_backward = composed(norm_stats, norm_apply, norm_backward_sums, norm_backward_input)
 
 
-def _affine(xhat, weight, bias):
+def _transformed(xhat, affine):
+    weight, bias, _ = affine
     y = xhat if weight is None else xhat * per_map(weight)
     return y if bias is None else y + per_map(bias)
 
 
-def _masked_grad(grad, x, mean, rstd, weight, bias, slope):
+def _masked_grad(grad, x, mean, rstd, affine):
     xhat = (x.to(mean.dtype) - per_map(mean)) * per_map(rstd)
-    y = _affine(xhat, weight, bias)
+    y = _transformed(xhat, affine)
     grad = grad.to(mean.dtype)
-    return torch.where(y > 0, grad, slope * grad), xhat
+    return torch.where(y > 0, grad, affine.slope * grad), xhat

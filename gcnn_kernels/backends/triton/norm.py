@@ -347,20 +347,20 @@ def _parts(view):
     return samples, view.chunks, view.channels * view.chunks, 1, view.chunks
 
 
-def norm_apply(x, mean, rstd, weight, bias, slope):
+def norm_apply(x, mean, rstd, affine):
     x = _dense(x)
     y = empty_map("the norm's output", x.shape, x)
     if x.numel():
         view = _matrix(x, per_sample=True)
         launch(
             apply_kernel, view.grid,
-            x, mean, rstd, *_parameters(x, weight, bias), y, *_sizes(view), slope,
-            **_kinds(weight, bias, mean), **view.meta(),
+            x, mean, rstd, *_parameters(x, affine), y, *_sizes(view), affine.slope,
+            **_kinds(affine, mean), **view.meta(),
         )  # fmt: skip
     return y
 
 
-def norm_backward_sums(grad, x, mean, rstd, weight, bias, slope):
+def norm_backward_sums(grad, x, mean, rstd, affine):
     x = _dense(x)
     grad = to_map_format(grad, x)
     batch, channels = x.shape[:2]
@@ -372,8 +372,8 @@ def norm_backward_sums(grad, x, mean, rstd, weight, bias, slope):
                   mean.dtype, x.device)  # fmt: skip
     launch(
         backward_sums_kernel, view.grid,
-        grad, x, mean, rstd, *_parameters(x, weight, bias), *parts, *_sizes(view), slope,
-        **_kinds(weight, bias, mean), **view.meta(),
+        grad, x, mean, rstd, *_parameters(x, affine), *parts, *_sizes(view), affine.slope,
+        **_kinds(affine, mean), **view.meta(),
     )  # fmt: skip
     if view.last:
         layout = (view.chunks, view.row_size // channels, view.chunks * view.row_size, view.row_size, channels, 1)
@@ -383,7 +383,7 @@ def norm_backward_sums(grad, x, mean, rstd, weight, bias, slope):
     return out[0], out[1]
 
 
-def norm_backward_input(grad, x, mean, rstd, weight, bias, slope, mean_g, mean_gx):
+def norm_backward_input(grad, x, mean, rstd, affine, mean_g, mean_gx):
     x = _dense(x)
     grad = to_map_format(grad, x)
     dx = empty_map("the norm's input gradient", x.shape, x)
@@ -391,8 +391,8 @@ def norm_backward_input(grad, x, mean, rstd, weight, bias, slope, mean_g, mean_g
         view = _matrix(x, per_sample=True)
         launch(
             backward_input_kernel, view.grid,
-            grad, x, mean, rstd, *_parameters(x, weight, bias), mean_g, mean_gx, dx, *_sizes(view), slope,
-            **_kinds(weight, bias, mean), **view.meta(),
+            grad, x, mean, rstd, *_parameters(x, affine), mean_g, mean_gx, dx, *_sizes(view), affine.slope,
+            **_kinds(affine, mean), **view.meta(),
         )  # fmt: skip
     return dx
 
@@ -404,11 +404,11 @@ def _sizes(view):
     return view.channels, view.outer, view.rows, view.row_size, view.size, view.rows_per_chunk
 
 
-def _parameters(x, *parameters):
+def _parameters(x, affine):
     """A parameter that is None is not read, but a kernel needs a pointer."""
-    return tuple(x if p is None else p.contiguous() for p in parameters)
+    return tuple(x if p is None else p.contiguous() for p in (affine.weight, affine.bias))
 
 
-def _kinds(weight, bias, mean):
-    weight_kind, bias_kind = (0 if p is None else p.dim() for p in (weight, bias))
+def _kinds(affine, mean):
+    weight_kind, bias_kind = (0 if p is None else p.dim() for p in (affine.weight, affine.bias))
     return {"WEIGHT": weight_kind, "BIAS": bias_kind, "SUM": DTYPES[mean.dtype]}

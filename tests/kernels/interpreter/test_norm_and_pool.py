@@ -7,6 +7,7 @@ import torch
 
 import gcnn_kernels as gk
 from gcnn_kernels.backends import BACKENDS
+from gcnn_kernels.backends.base import Affine
 
 TRITON, REFERENCE = BACKENDS["triton"], BACKENDS["reference"]
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
@@ -58,15 +59,15 @@ def check_norm(shape, dtype, last, kind):
         "per sample": (random(batch, channels), random(channels)),
     }[kind]
     means = random(channels), random(channels)
-    double = [None if t is None else t.double() for t in (mean, rstd, *affine)]
-    here = (mean, rstd, *affine, 0.2)
+    double = mean.double(), rstd.double(), Affine(*(None if t is None else t.double() for t in affine), 0.2)
+    here = mean, rstd, Affine(*affine, 0.2)
     y = TRITON.norm.norm_apply(x, *here)
     assert y.stride() == x.stride()
-    assert error(y, REFERENCE.norm.norm_apply(x.double(), *double, 0.2)) <= TOLERANCES[dtype]
-    expected = REFERENCE.norm.norm_backward_sums(grad.double(), x.double(), *double, 0.2)
+    assert error(y, REFERENCE.norm.norm_apply(x.double(), *double)) <= TOLERANCES[dtype]
+    expected = REFERENCE.norm.norm_backward_sums(grad.double(), x.double(), *double)
     for found, reference in zip(TRITON.norm.norm_backward_sums(grad, x, *here), expected, strict=True):
         assert error(found, reference) <= (1e-12 if dtype == torch.float64 else 2e-6)
-    expected = REFERENCE.norm.norm_backward_input(grad.double(), x.double(), *double, 0.2, *(m.double() for m in means))
+    expected = REFERENCE.norm.norm_backward_input(grad.double(), x.double(), *double, *(m.double() for m in means))
     assert error(TRITON.norm.norm_backward_input(grad, x, *here, *means), expected) <= TOLERANCES[dtype]
 
 
@@ -97,9 +98,10 @@ def test_many_partial_sums(shape, last, monkeypatch):
 @pytest.mark.parametrize("last", [True, False])
 def test_norm_of_nothing(shape, last):
     x, vector = random_map(shape, torch.float32, last), torch.ones(3)
-    assert TRITON.norm.norm_apply(x, vector, vector, None, None, 1.0).shape == x.shape
-    assert TRITON.norm.norm_backward_input(x, x, vector, vector, None, None, 1.0, vector, vector).shape == x.shape
-    for found in TRITON.norm.norm_backward_sums(x, x, vector, vector, None, None, 1.0):
+    moments_and_affine = vector, vector, Affine(None, None, 1.0)
+    assert TRITON.norm.norm_apply(x, *moments_and_affine).shape == x.shape
+    assert TRITON.norm.norm_backward_input(x, x, *moments_and_affine, vector, vector).shape == x.shape
+    for found in TRITON.norm.norm_backward_sums(x, x, *moments_and_affine):
         assert torch.equal(found, torch.zeros(shape[:2]))
 
 
@@ -108,7 +110,7 @@ def test_norm_of_mixed_formats():
         random_map((2, 3, 4, 5, 6), torch.float32, True),
         random_map((2, 3, 4, 5, 6), torch.float32, False, seed=1),
     )
-    arguments = (torch.zeros(3), torch.ones(3), None, None, 0.0)
+    arguments = (torch.zeros(3), torch.ones(3), Affine(None, None, 0.0))
     found = TRITON.norm.norm_backward_sums(grad, x, *arguments)
     for a, b in zip(found, REFERENCE.norm.norm_backward_sums(grad.double(), x.double(), *arguments), strict=True):
         assert error(a, b) <= 2e-6
