@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,14 @@ from gcnn_kernels.backends import BACKENDS
 from .cases import at_paper_batch
 
 _L2_BYTES = 2**28  # more than any GPU's second-level cache holds
+
+# What holds torch's own CPU libraries to the instruction set that GCNN_CPU_ISA names, for the rivals: they read it when
+# they are first used.
+_TORCH_ON = {
+    "avx512": {},
+    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "portable": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+}
 
 
 @dataclass(frozen=True)
@@ -175,12 +184,13 @@ def current() -> Cpu | Cuda:
 
 
 def use(name: str) -> None:
-    """Makes a device the current one.
+    """Makes a device the current one; before anything is computed.
 
     Raises:
         ValueError: if torch cannot use it.
     """
     global _current
+    os.environ.update(_TORCH_ON.get(os.environ.get("GCNN_CPU_ISA"), {}))
     _current = DEVICES[name]()
 
 
