@@ -31,6 +31,11 @@ def to_map_format(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return y.contiguous(memory_format=map_format(like))
 
 
+def sum_per_map(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """``[B, C, S, H, W]`` -> ``[C]``, summed in ``dtype``; sample by sample first, an order that torch vectorises."""
+    return x.sum((2, 3, 4), dtype=dtype).sum(0)
+
+
 def plane_wise(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """``function`` of images ``[N, C, H, W]``, which treats all channels alike, on every plane of a map or an image.
 

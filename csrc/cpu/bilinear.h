@@ -20,7 +20,17 @@ struct C4 {
   static constexpr int in_slots = 4, out_slots = 4, rank = 5, sums = 4;
   static constexpr bool stacked = false;
 
-  // From the characters A, B and the entries of E's first column to the slots.
+  // The characters A, B, then the entries of E's first column.
+  template <typename V>
+  GCNN_INLINE void analyse(const V (&z)[4], V (&f)[4]) {
+    const V even = z[0] + z[2], odd = z[1] + z[3];
+    f[0] = even + odd;
+    f[1] = even - odd;
+    f[2] = z[0] - z[2];
+    f[3] = z[1] - z[3];
+  }
+
+  // The adjoint.
   template <typename V>
   GCNN_INLINE void synthesise(const V (&f)[4], V (&y)[4]) {
     const V even = f[0] + f[1], odd = f[0] - f[1];
@@ -32,12 +42,13 @@ struct C4 {
 
   template <typename V>
   GCNN_INLINE void input(const V (&z)[4], V (&a)[5]) {
-    const V even = z[0] + z[2], odd = z[1] + z[3];
-    a[0] = even + odd;
-    a[1] = even - odd;
-    a[3] = z[1] - z[3];
-    a[4] = z[0] - z[2];
-    a[2] = a[3] + a[4];
+    V f[4];
+    analyse(z, f);
+    a[0] = f[0];
+    a[1] = f[1];
+    a[2] = f[2] + f[3];
+    a[3] = f[3];
+    a[4] = f[2];
   }
 
   template <typename V>
@@ -47,12 +58,13 @@ struct C4 {
 
   template <typename V>
   GCNN_INLINE void output_adjoint(const V (&y)[4], V (&p)[5]) {
-    const V even = y[0] + y[2], odd = y[1] + y[3], re = y[0] - y[2], im = y[1] - y[3];
-    p[0] = even + odd;
-    p[1] = even - odd;
-    p[2] = re + im;
-    p[3] = -re;
-    p[4] = -im;
+    V f[4];
+    analyse(y, f);
+    p[0] = f[0];
+    p[1] = f[1];
+    p[2] = f[2] + f[3];
+    p[3] = -f[2];
+    p[4] = -f[3];
   }
 };
 
@@ -142,6 +154,13 @@ struct Copy {
   GCNN_INLINE void synthesise(const V (&f)[1], V (&y)[N]) {
 #pragma GCC unroll 8
     for (int h = 0; h < N; ++h) y[h] = f[0];
+  }
+
+  template <typename V>
+  GCNN_INLINE void analyse(const V (&z)[N], V (&f)[1]) {
+    f[0] = z[0];
+#pragma GCC unroll 8
+    for (int h = 1; h < N; ++h) f[0] += z[h];
   }
 
   template <typename V>

@@ -82,11 +82,25 @@ void set_tiles(SpreadJob<T>& job, const Kernels<T>& k) {
 }
 
 template <typename T>
-void set_tiles(LiftJob<T>& job) {
+void set_columns(Lifting<T>& job) {
   // Runs whose taps, inputs and outputs stay in the caches of one core.
-  const int64_t slots = job.products > 1 ? job.order : 1;
+  const int64_t slots = job.rank > 1 ? job.order : 1;
   const int64_t most = kRunBytes / ((2 * job.taps * job.cin + slots * job.cout) * sizeof(T));
   job.columns = ceil_div(job.out_w, ceil_div(job.out_w, std::max<int64_t>(most, 24)));
+}
+
+// Parts of the pixels for the threads, as many for any number of threads; `size` is what the products of a part take.
+template <template <typename> typename Job, typename T>
+int64_t parts_of(const Job<T>& job, int64_t size) {
+  const int64_t pixels = job.batch * job.out_h * job.out_w, bytes = size * sizeof(T);
+  return std::clamp<int64_t>(std::min(pixels / kPartPixels, kPartBytes / bytes), 1, 16);
+}
+
+// All parts' products, in order, in the place of the first one's.
+template <template <typename> typename Job, typename T>
+void add_parts(const Job<T>& job) {
+  for (int64_t part = 1; part < job.parts; ++part)
+    for (int64_t i = 0; i < job.products_size; ++i) job.products[i] += job.products[part * job.products_size + i];
 }
 
 template <typename T>
@@ -96,10 +110,9 @@ void set_tiles(WeightGradJob<T>& job, int64_t lanes) {
   job.group = job.parts = 1;
   job.block = job.cin;
   if (job.cin < lanes) {
-    // Channels that fill no vector: all taps together, parts of the pixels for the threads, as many for any number of
-    // threads. Where pixels are few or products are large: a share of the taps for each thread.
-    const int64_t bytes = job.rank * job.taps * job.cin * (job.stacked ? job.out_slots : 1) * job.cout * sizeof(T);
-    job.parts = std::clamp<int64_t>(std::min(pixels / kPartPixels, kPartBytes / bytes), 1, 16);
+    // Channels that fill no vector: all taps together, parts of the pixels. Where pixels are few or products are large: a
+    // share of the taps for each thread.
+    job.parts = parts_of(job, job.rank * job.taps * job.cin * (job.stacked ? job.out_slots : 1) * job.cout);
     job.group = job.parts > 1 ? job.taps : ceil_div(job.taps, std::min(job.taps, threads));
   } else {
     // Blocks of about 32 channels; more of them where that divides the work better.
@@ -172,10 +185,15 @@ Buffer<T> pack(const Tensor& weight, const Tables& tables, bool spread, const Ke
   return packed;
 }
 
-// Filters packed for lift: rows (product, cin), columns cout.
+// Filters as products, with rows (product, cin) and columns cout.
+template <typename T>
+FilterJob<T> product_job(const Tensor& weight, const Tensor& taps, const Tensor& matrix) {
+  return filter_job<T>(weight, false, {taps, taps, matrix, 1, 1, 1, 1, false, false});
+}
+
 template <typename T>
 Buffer<T> pack_products(const Tensor& weight, const Tensor& taps, const Tensor& matrix, const Kernels<T>& k) {
-  FilterJob<T> job = filter_job<T>(weight, false, {taps, taps, matrix, 1, 1, 1, 1, false, false});
+  FilterJob<T> job = product_job<T>(weight, taps, matrix);
   job.q_row = job.rows;
   job.depth = job.rank * job.rows;
   job.width = round_up(job.columns, k.lanes);
@@ -226,6 +244,21 @@ void conv(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, boo
   });
 }
 
+template <typename T>
+Lifting<T> lifting(const Tensor& x, const Tensor& y, const Tensor& shifts, const Tensor& basis, const Tensor& starts,
+                   const Tensor& inputs, int64_t mul_h, int64_t mul_w) {
+  Lifting<T> job{y.size(2), x.size(0), x.size(1), y.size(1), x.size(3), x.size(4), y.size(3), y.size(4),
+                 basis.size(0), inputs.size(0), data<const int32_t>(shifts), mul_h, mul_w, data<const T>(basis),
+                 data<const int32_t>(starts), data<const int32_t>(inputs), data<const T>(x), 0};
+  if (job.taps == 1 && job.in_h == job.out_h && job.in_w == job.out_w && mul_h == 1 && mul_w == 1) {
+    // All of a plane is one row, pixel by pixel: without stride there is no padding either if sizes are equal.
+    job.in_w = job.out_w = job.in_h * job.in_w;
+    job.in_h = job.out_h = 1;
+  }
+  set_columns(job);
+  return job;
+}
+
 // The lifting convolution by the symmetry of the taps (lift.h, jobs.h: LiftJob). x, y: in channels_last_3d. weight: [Cout,
 // Cin, 1, k, k], contiguous. shifts: int32 [taps, 1, 2]. basis: [taps, taps]. starts: int32 [order + 1]. inputs: int32
 // [products]. matrix: [products, taps], what filters[l] is made of. taps: int64 [1, taps], all taps.
@@ -237,18 +270,34 @@ void lift(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, con
     using T = decltype(zero);
     const Kernels<T>& k = kernels<T>();
     const Buffer<T> packed = pack_products<T>(weight, taps, matrix, k);
-    LiftJob<T> job{y.size(2), x.size(0), x.size(1), y.size(1), x.size(3), x.size(4), y.size(3), y.size(4),
-                   matrix.size(1), matrix.size(0), data<const int32_t>(shifts), mul_h, mul_w, data<const T>(basis),
-                   data<const int32_t>(starts), data<const int32_t>(inputs), data<const T>(x), packed.get(),
-                   bias ? data<const T>(*bias) : nullptr, data<T>(y), 0};
-    if (job.taps == 1 && job.in_h == job.out_h && job.in_w == job.out_w && mul_h == 1 && mul_w == 1) {
-      // All of a plane is one row, pixel by pixel: without stride there is no padding either if sizes are equal.
-      job.in_w = job.out_w = job.in_h * job.in_w;
-      job.in_h = job.out_h = 1;
-    }
-    set_tiles(job);
+    const LiftJob<T> job{lifting<T>(x, y, shifts, basis, starts, inputs, mul_h, mul_w), packed.get(),
+                         bias ? data<const T>(*bias) : nullptr, data<T>(y)};
     const int64_t items = job.batch * job.out_h * ceil_div(job.out_w, job.columns);
     run<LiftJob<T>, T>(job, items, k.lift_scratch(job), k.lift);
+  });
+}
+
+// The gradient of lift with respect to the weight. grad has the shape of y, and at least one pixel.
+void lift_weight_grad(const Tensor& grad, const Tensor& x, const Tensor& shifts, const Tensor& basis,
+                      const Tensor& starts, const Tensor& inputs, const Tensor& taps, const Tensor& matrix,
+                      int64_t mul_h, int64_t mul_w, const Tensor& weight_grad) {
+  dispatch_computed(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& k = kernels<T>();
+    LiftGradJob<T> job{lifting<T>(x, grad, shifts, basis, starts, inputs, mul_h, mul_w), data<const T>(grad), nullptr,
+                       0, 0};
+    FilterJob<T> filters = product_job<T>(weight_grad, taps, matrix);
+    filters.width = round_up(job.cout, k.lanes);
+    filters.q_step = job.cin * filters.width;
+    job.products_size = job.rank * filters.q_step;
+    job.parts = parts_of(job, job.products_size);
+    const Buffer<T> products(job.parts * job.products_size);
+    job.products = products.get();
+    run<LiftGradJob<T>, T>(job, job.parts, k.lift_weight_grad_scratch(job), k.lift_weight_grad);
+    add_parts(job);
+    filters.products = products.get();
+    filters.filters_grad = data<T>(weight_grad);
+    run<FilterJob<T>, T>(filters, filters.rows, k.filter_scratch(filters), k.unpack_products);
   });
 }
 
@@ -280,8 +329,7 @@ void conv_weight_grad(const Tensor& grad, const Tensor& x, bool backward, bool s
     job.products = products.get();
     const int64_t items = job.parts * ceil_div(job.taps, job.group) * ceil_div(job.cin, job.block);
     run<WeightGradJob<T>, T>(job, items, k.weight_grad_scratch(job), k.weight_grad);
-    for (int64_t part = 1; part < job.parts; ++part)
-      for (int64_t i = 0; i < job.products_size; ++i) job.products[i] += job.products[part * job.products_size + i];
+    add_parts(job);
 
     filters.products = products.get();
     filters.filters_grad = data<T>(weight_grad);
@@ -299,6 +347,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
       "lift(Tensor x, Tensor weight, Tensor? bias, Tensor shifts, Tensor basis, Tensor starts, Tensor inputs, "
       "Tensor taps, Tensor matrix, int mul_h, int mul_w, Tensor(a!) y) -> ()");
   m.def(
+      "lift_weight_grad(Tensor grad, Tensor x, Tensor shifts, Tensor basis, Tensor starts, Tensor inputs, Tensor taps, "
+      "Tensor matrix, int mul_h, int mul_w, Tensor(a!) weight_grad) -> ()");
+  m.def(
       "conv_weight_grad(Tensor grad, Tensor x, bool backward, bool stacked, Tensor shifts, Tensor sources, "
       "Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) weight_grad) -> ()");
 }
@@ -306,5 +357,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
 STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CPU, m) {
   m.impl("conv", TORCH_BOX(&conv));
   m.impl("lift", TORCH_BOX(&lift));
+  m.impl("lift_weight_grad", TORCH_BOX(&lift_weight_grad));
   m.impl("conv_weight_grad", TORCH_BOX(&conv_weight_grad));
 }

@@ -56,23 +56,37 @@ struct WeightGradJob : Correlation<T> {
   int64_t block;     // channels of x per work item
 };
 
-// y(h, p) = bias + sum_k C[h, k] sum over products l = starts[k] .. starts[k + 1] - 1 of filters[l] x_inputs[l](p), with
-// x_j(p) = sum over taps t of basis[j, t] x(place of p for t), x an image; the place is never divided. (lift.h)
+// A lifting convolution by the symmetry of the taps (lift.h), with x_j(p) = sum over taps t of basis[j, t] x(place of p for
+// t), x an image; the place is never divided.
 template <typename T>
-struct LiftJob {
+struct Lifting {
   int64_t order, batch, cin, cout;
   int64_t in_h, in_w, out_h, out_w;
-  int64_t taps, products;
+  int64_t taps, rank;     // rank: the number of products
   const int32_t* shifts;  // [taps, 2]
   int64_t mul_h, mul_w;
   const T* basis;         // [taps, taps]
   const int32_t* starts;  // [order + 1]; with one product, all in the first sum, starts[1] = 1 is enough
   const int32_t* inputs;  // [products]
   const T* x;
-  const T* filters;       // packed by pack_filters with rows (product, cin)
+  int64_t columns;        // pixels of one row that are worked on together
+};
+
+// y(h, p) = bias + sum_k C[h, k] sum over products l = starts[k] .. starts[k + 1] - 1 of filters[l] x_inputs[l](p).
+template <typename T>
+struct LiftJob : Lifting<T> {
+  const T* filters;  // packed by pack_filters with rows (product, cin)
   const T* bias;
   T* y;
-  int64_t columns;        // pixels per work item, of one row
+};
+
+// products[l] = sum over pixels p of x_inputs[l](p) (C^T grad(p))_k^T for the k that product l belongs to. The pixels fall
+// into parts, each with products of its own.
+template <typename T>
+struct LiftGradJob : Lifting<T> {
+  const T* grad;           // gradient of y
+  T* products;             // per part [(product, cin), padded cout]
+  int64_t parts, products_size;
 };
 
 // Filters, with `order` entries per tap, <-> their transforms: matrices of panels of columns. Which index belongs to rows
@@ -111,6 +125,8 @@ struct Kernels {
   void (*spread)(const SpreadJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: images x blocks of y
   int64_t (*lift_scratch)(const LiftJob<T>&);
   void (*lift)(const LiftJob<T>&, int64_t begin, int64_t end, T* scratch);               // items: parts of rows of y
+  int64_t (*lift_weight_grad_scratch)(const LiftGradJob<T>&);
+  void (*lift_weight_grad)(const LiftGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts
   int64_t (*weight_grad_scratch)(const WeightGradJob<T>&);
   void (*weight_grad)(const WeightGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: taps x blocks
 };

@@ -55,14 +55,20 @@ void spread(const SpreadJob<T>& job, int64_t begin, int64_t end, T* scratch) {
   with_spreading(job, [&](auto g) { spread_items<decltype(g)>(job, begin, end, scratch); });
 }
 
+template <typename T, typename F>
+void with_lifting(const Lifting<T>& job, const F& f) {
+  if (job.rank == 1) return with_order<Copy>(job.order, f);
+  return job.order == 4 ? f(C4{}) : f(D4{});
+}
+
 template <typename T>
 void lift(const LiftJob<T>& job, int64_t begin, int64_t end, T* scratch) {
-  if (job.products == 1)
-    with_order<Copy>(job.order, [&](auto g) { lift_items<decltype(g)>(job, begin, end, scratch); });
-  else if (job.order == 4)
-    lift_items<C4>(job, begin, end, scratch);
-  else
-    lift_items<D4>(job, begin, end, scratch);
+  with_lifting(job, [&](auto g) { lift_items<decltype(g)>(job, begin, end, scratch); });
+}
+
+template <typename T>
+void lift_weight_grad(const LiftGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  with_lifting(job, [&](auto g) { lift_weight_grad_items<decltype(g)>(job, begin, end, scratch); });
 }
 
 template <typename T>
@@ -72,8 +78,20 @@ void weight_grad(const WeightGradJob<T>& job, int64_t begin, int64_t end, T* scr
 
 template <typename T>
 constexpr Kernels<T> table = {
-    LANES<T>,          PANEL<T>,  filter_scratch<T>, pack_filters<T>, unpack_products<T>,     gather_scratch<T>,
-    gather<T>,         spread_scratch<T>, spread<T>, lift_scratch<T>, lift<T>,                weight_grad_scratch<T>,
+    LANES<T>,
+    PANEL<T>,
+    filter_scratch<T>,
+    pack_filters<T>,
+    unpack_products<T>,
+    gather_scratch<T>,
+    gather<T>,
+    spread_scratch<T>,
+    spread<T>,
+    lift_scratch<T>,
+    lift<T>,
+    lift_weight_grad_scratch<T>,
+    lift_weight_grad<T>,
+    weight_grad_scratch<T>,
     weight_grad<T>,
 };
 

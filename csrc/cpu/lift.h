@@ -6,7 +6,8 @@
 //     y(h, p) = sum_k C[h, k] sum over products l of sum k  filters[l] x_inputs[l](p),
 //
 // C being the matrix entries of the irreducible representations (bilinear.h: synthesise). For 3 x 3 filters there are 13
-// products per pair of channels instead of the filter stack's 36 (p4) or 72 (p4m). Each output is written once.
+// products per pair of channels instead of the filter stack's 36 (p4) or 72 (p4m). Each output is written once. The gradient
+// of the filters has as many products: sums over pixels of x_j with the entries of the output gradient's transform C^T y'.
 
 // Scratch: one tap after another, and x_j after x_j, each for a run of pixels; outputs, slot by slot, where channels do
 // not fill vectors, or of one slot where all are equal; bias; where product l is read.
@@ -16,10 +17,10 @@ struct LiftScratch {
 
   explicit LiftScratch(const LiftJob<T>& job)
       : row(scratch_row<T>(job.columns * job.cin)),
-        slots(job.products > 1 ? job.order : 1),
+        slots(job.rank > 1 ? job.order : 1),
         staged(slots == 1 || job.cout % LANES<T> ? scratch_row<T>(job.columns * job.cout + LANES<T>) : 0),
         bias(padded(job.cout, LANES<T>)),
-        offsets(scratch_of<int64_t, T>(job.products)) {}
+        offsets(scratch_of<int64_t, T>(job.rank)) {}
 };
 
 template <typename T>
@@ -30,7 +31,7 @@ static int64_t lift_scratch(const LiftJob<T>& job) {
 
 // to[m * cin ..] = x at the places of `size` pixels of a row for one tap, zero outside.
 template <typename T>
-static void read_tap(const LiftJob<T>& job, int64_t tap, int64_t image, int64_t row, int64_t column, int64_t size,
+static void read_tap(const Lifting<T>& job, int64_t tap, int64_t image, int64_t row, int64_t column, int64_t size,
                      T* to) {
   const int64_t i = place(row * job.mul_h + job.shifts[2 * tap], 1, job.in_h);
   if (i < 0) return clear(to, size * job.cin);
@@ -64,7 +65,7 @@ static void add_taps(const T* const* taps, const T* signs, int64_t count, T* to)
 
 // Row j of the basis: to = the sum of its taps, an orbit of 1, 2, 4 or 8 or half of one, with their signs.
 template <typename T>
-static void change_basis(const LiftJob<T>& job, int64_t j, int64_t count, const T* taps, int64_t row, T* to) {
+static void change_basis(const Lifting<T>& job, int64_t j, int64_t count, const T* taps, int64_t row, T* to) {
   const T* from[8];
   T signs[8];
   int found = 0;
@@ -75,6 +76,14 @@ static void change_basis(const LiftJob<T>& job, int64_t j, int64_t count, const 
     }
   const auto add = found == 1 ? add_taps<T, 1> : found == 2 ? add_taps<T, 2> : found == 4 ? add_taps<T, 4> : add_taps<T, 8>;
   add(from, signs, count, to);
+}
+
+// x_j after x_j in rows of the given size, from the taps of a run of pixels.
+template <typename T>
+static void read_inputs(const Lifting<T>& job, int64_t image, int64_t row, int64_t column, int64_t size, int64_t x_row,
+                        T* taps, T* x) {
+  for (int64_t t = 0; t < job.taps; ++t) read_tap(job, t, image, row, column, size, taps + t * x_row);
+  for (int64_t j = 0; j < job.taps; ++j) change_basis(job, j, size * job.cin, taps, x_row, x + j * x_row);
 }
 
 // `Pixels` successive pixels, a vector of channels: sums of products, transformed and stored, once if all slots are equal.
@@ -127,7 +136,7 @@ static void lift_run(const LiftJob<T>& job, const T* x, const int64_t* offsets, 
   const int64_t width = padded(job.cout, LANES<T>);
   for (int64_t n = width - LANES<T>; n >= 0; n -= LANES<T>) {
     const int64_t panel = n / PANEL<T> * PANEL<T>, step = smaller(PANEL<T>, width - panel);
-    const T* filters = job.filters + panel * job.products * job.cin + (n - panel);
+    const T* filters = job.filters + panel * job.rank * job.cin + (n - panel);
     int64_t m = 0;
     for (; m + LIFT_PIXELS <= size; m += LIFT_PIXELS)
       lift_pixels<G, LIFT_PIXELS, Cin, V>(job, x + m * job.cin, offsets, filters, step, bias + n, y + m * job.cout + n,
@@ -168,11 +177,9 @@ static void lift_item(const LiftJob<T>& job, int64_t item, T* scratch) {
   clear(bias, sizes.bias);
   if (job.bias)
     for (int64_t c = 0; c < job.cout; ++c) bias[c] = job.bias[c];
-  for (int64_t l = 0; l < job.products; ++l) offsets[l] = job.inputs[l] * sizes.row;
+  for (int64_t l = 0; l < job.rank; ++l) offsets[l] = job.inputs[l] * sizes.row;
 
-  for (int64_t t = 0; t < job.taps; ++t) read_tap(job, t, image, row, column, size, taps + t * sizes.row);
-  for (int64_t j = 0; j < job.taps; ++j) change_basis(job, j, size * job.cin, taps, sizes.row, x + j * sizes.row);
-
+  read_inputs(job, image, row, column, size, sizes.row, taps, x);
   const int64_t slot = job.out_h * job.out_w * job.cout;
   T* y = job.y + image * G::out_slots * slot + (row * job.out_w + column) * job.cout;
   constexpr int narrow = GCNN_VECTOR_BYTES > 32 ? 32 : GCNN_VECTOR_BYTES;
@@ -190,4 +197,125 @@ static void lift_item(const LiftJob<T>& job, int64_t item, T* scratch) {
 template <typename G, typename T>
 static void lift_items(const LiftJob<T>& job, int64_t begin, int64_t end, T* scratch) {
   for (int64_t item = begin; item < end; ++item) lift_item<G>(job, item, scratch);
+}
+
+// Scratch: one tap after another, and x_j after x_j, each for a run of pixels; the transformed gradient, entry by entry;
+// where product l is read.
+template <typename T>
+struct LiftGradScratch {
+  int64_t x_row, d_row, sums, offsets;
+
+  explicit LiftGradScratch(const LiftGradJob<T>& job)
+      : x_row(scratch_row<T>(job.columns * job.cin)),
+        d_row(scratch_row<T>(job.columns * job.cout + LANES<T>)),
+        sums(job.rank > 1 ? job.order : 1),
+        offsets(scratch_of<int64_t, T>(job.rank)) {}
+};
+
+template <typename T>
+static int64_t lift_weight_grad_scratch(const LiftGradJob<T>& job) {
+  const LiftGradScratch<T> sizes(job);
+  return 2 * job.taps * sizes.x_row + sizes.sums * sizes.d_row + sizes.offsets;
+}
+
+// to[k * step + i] = entry k of C^T grad for `count` numbers of the gradient.
+template <typename G, typename T>
+static void transform_slots(const T* grad, int64_t slot, int64_t count, T* to, int64_t step) {
+  for_channels<T>(count, [&](int64_t i, auto zero) __attribute__((always_inline)) {
+    using V = decltype(zero);
+    V y[G::out_slots], f[G::sums];
+#pragma GCC unroll 8
+    for (int h = 0; h < G::out_slots; ++h) load(y[h], grad + h * slot + i);
+    G::analyse(y, f);
+#pragma GCC unroll 8
+    for (int k = 0; k < G::sums; ++k) store(to + k * step + i, f[k]);
+  });
+}
+
+// Products of `Products` inputs, `Rows` channels of each, with a vector of channels of one entry of the gradient: to += the
+// sum over the pixels of a run. As many sums side by side as the latency of a multiply-add and the registers allow.
+template <int Products, int Rows, typename T>
+static void lift_products(const T* x, const int64_t* offsets, int64_t cin, const T* d, int64_t cout, int64_t size, T* to,
+                          int64_t width) {
+  Vector<T> sum[Products][Rows];
+  const T* from[Products];
+#pragma GCC unroll 8
+  for (int l = 0; l < Products; ++l) {
+    from[l] = x + offsets[l];
+#pragma GCC unroll 8
+    for (int c = 0; c < Rows; ++c) load(sum[l][c], to + (l * cin + c) * width);
+  }
+  for (int64_t m = 0; m < size; ++m, d += cout) {
+    Vector<T> v;
+    load(v, d);
+#pragma GCC unroll 8
+    for (int l = 0; l < Products; ++l) {
+#pragma GCC unroll 8
+      for (int c = 0; c < Rows; ++c) sum[l][c] += from[l][c] * v;
+      from[l] += cin;
+    }
+  }
+#pragma GCC unroll 8
+  for (int l = 0; l < Products; ++l)
+#pragma GCC unroll 8
+    for (int c = 0; c < Rows; ++c) store(to + (l * cin + c) * width, sum[l][c]);
+}
+
+// All products of one entry of the gradient. Images of 1 and 3 channels take several products together.
+template <typename T>
+static void lift_entry(const T* x, const int64_t* offsets, int64_t products, int64_t cin, const T* d, int64_t cout,
+                       int64_t size, T* to, int64_t width) {
+  using Kernel = void (*)(const T*, const int64_t*, int64_t, const T*, int64_t, int64_t, T*, int64_t);
+  static constexpr Kernel grey[] = {lift_products<1, 1, T>, lift_products<2, 1, T>, lift_products<3, 1, T>,
+                                    lift_products<4, 1, T>, lift_products<5, 1, T>, lift_products<6, 1, T>};
+  static constexpr Kernel colour[] = {lift_products<1, 3, T>, lift_products<2, 3, T>, lift_products<3, 3, T>};
+  static constexpr Kernel rows[] = {lift_products<1, 1, T>, lift_products<1, 2, T>, lift_products<1, 3, T>,
+                                    lift_products<1, 4, T>, lift_products<1, 5, T>, lift_products<1, 6, T>};
+  for (int64_t n = 0; n < width; n += LANES<T>) {
+    if (cin == 1 || cin == 3) {
+      const int64_t most = cin == 1 ? 6 : 3;
+      for (int64_t l = 0; l < products; l += most) {
+        const Kernel kernel = (cin == 1 ? grey : colour)[smaller(products - l, most) - 1];
+        kernel(x, offsets + l, cin, d + n, cout, size, to + l * cin * width + n, width);
+      }
+      continue;
+    }
+    for (int64_t l = 0; l < products; ++l)
+      for (int64_t c = 0; c < cin; c += 6)
+        rows[smaller(cin - c, 6) - 1](x + c, offsets + l, cin, d + n, cout, size, to + (l * cin + c) * width + n, width);
+  }
+}
+
+// One item: a part of the pixels, run by run.
+template <typename G, typename T>
+static void lift_weight_grad_item(const LiftGradJob<T>& job, int64_t part, T* scratch) {
+  const LiftGradScratch<T> sizes(job);
+  T* taps = scratch;
+  T* x = taps + job.taps * sizes.x_row;
+  T* d = x + job.taps * sizes.x_row;
+  int64_t* offsets = reinterpret_cast<int64_t*>(d + sizes.sums * sizes.d_row);
+  for (int64_t l = 0; l < job.rank; ++l) offsets[l] = job.inputs[l] * sizes.x_row;
+
+  const int64_t width = padded(job.cout, LANES<T>), slot = job.out_h * job.out_w * job.cout;
+  const int64_t across = ceil_div(job.out_w, job.columns), runs = job.batch * job.out_h * across;
+  T* products = job.products + part * job.products_size;
+  clear(products, job.products_size);
+  for (int64_t r = part * runs / job.parts; r < (part + 1) * runs / job.parts; ++r) {
+    const int64_t image = r / (job.out_h * across), row = r / across % job.out_h;
+    const int64_t column = r % across * job.columns, size = smaller(job.columns, job.out_w - column);
+    read_inputs(job, image, row, column, size, sizes.x_row, taps, x);
+    const T* grad = job.grad + image * G::out_slots * slot + (row * job.out_w + column) * job.cout;
+    transform_slots<G>(grad, slot, size * job.cout, d, sizes.d_row);
+    for (int k = 0; k < G::sums; ++k) {
+      const int64_t first = job.starts[k], count = job.starts[k + 1] - first;
+      lift_entry(x, offsets + first, count, job.cin, d + k * sizes.d_row, job.cout, size,
+                 products + first * job.cin * width, width);
+    }
+  }
+}
+
+template <typename G, typename T>
+static void lift_weight_grad_items(const LiftGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  clear(scratch, lift_weight_grad_scratch(job) - LiftGradScratch<T>(job).offsets);  // vectors reach past the last channels
+  for (int64_t item = begin; item < end; ++item) lift_weight_grad_item<G>(job, item, scratch);
 }

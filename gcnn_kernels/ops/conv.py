@@ -17,8 +17,9 @@ from contextlib import contextmanager
 
 import torch
 
-from .._layout import map_format
+from .._layout import map_format, sum_per_map
 from ..backends import ConvProblem, choose_for_conv
+from ..backends.base import accumulator
 from ..groups import point_group
 from .batching import fold, unfold
 from .library import OPS, define
@@ -113,7 +114,7 @@ def _conv_backward(ctx, grad):
         if need_weight:
             gweight = OPS.conv_weight_grad(grad, x, weight.shape[3], *ctx.geometry)
         if need_bias:
-            gbias = grad.sum((0, 2, 3, 4))
+            gbias = sum_per_map(grad, accumulator(grad.dtype)).to(grad.dtype)
     return gx, gweight, gbias, *_nones(ctx)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 
-from .._layout import map_format
+from .._layout import map_format, sum_per_map
 from ..backends import choose
 from ..backends.base import Affine, accumulator
 from ..backends.norm_formulas import per_map, weighted_totals
@@ -111,12 +111,12 @@ def _composed_backward(grad, x, mean, var, weight, bias, count, eps, slope, sync
 def _composed_moments(x, sync):
     """Mean, variance and number of the values of each map, over all ranks if ``sync``."""
     count = torch.full((), x.numel() // x.shape[1], dtype=x.dtype, device=x.device)
-    total = x.sum((0, 2, 3, 4))
+    total = sum_per_map(x, x.dtype)
     if sync:
         *_, count = totals = _sum_over_ranks(torch.cat([total, count.view(1)]))
         total = totals[:-1]
     mean = total / count
-    squares = (x - per_map(mean)).square().sum((0, 2, 3, 4))
+    squares = sum_per_map((x - per_map(mean)).square(), x.dtype)
     return mean, (_sum_over_ranks(squares) if sync else squares) / count, count.detach()
 
 

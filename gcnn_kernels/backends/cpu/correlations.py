@@ -103,7 +103,7 @@ def filter_transform(group: PointGroup, dtype: torch.dtype) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class TapTransform:
-    """Tables of ``gcnn_cpu.lift``: functions on the taps of a k x k filter, adapted to the group (csrc/cpu/lift.h).
+    """Tables of ``gcnn_cpu.lift`` and ``lift_weight_grad``: functions on the taps of a k x k filter, adapted to the group (csrc/cpu/lift.h).
 
     The group permutes the taps, so functions on them are a representation. In a basis e_ai in which it is a direct sum
     of copies a of irreps rho, h e_aj = sum_i rho_ij(h) e_ai, the lifting convolution of one channel is
@@ -123,6 +123,11 @@ class TapTransform:
     inputs: torch.Tensor
     taps: torch.Tensor
     matrix: torch.Tensor
+
+    @property
+    def tables(self) -> tuple[torch.Tensor, ...]:
+        """All of them, in the order in which the operators take them."""
+        return self.basis, self.starts, self.inputs, self.taps, self.matrix
 
 
 @lru_cache(maxsize=64)

@@ -82,6 +82,8 @@ def weight_grad_form(problem) -> tuple[str, bool]:
     products = min(cin * _vectors(cout, lanes), cout * _vectors(cin, lanes))
     lift = in_pixels * taps * (2 * _SUM * order * _pieces(cout, lanes) + products)
     stack = out_pixels * (taps * cin * _vectors(order * cout, lanes) + order * _COPY * _pieces(cout, lanes))
+    if _tap_form(problem) < min(stack, lift):
+        return "taps", False
     return ("stack", False) if stack < lift else ("lift", True)
 
 

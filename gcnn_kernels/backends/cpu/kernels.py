@@ -25,10 +25,7 @@ def conv(problem, x, weight, bias=None):
     y = torch.empty(problem.computed_shape, dtype=dtype, device=x.device, memory_format=torch.channels_last_3d)
     if form == "taps":
         taps = tap_transform(problem.group, problem.kernel, dtype)
-        torch.ops.gcnn_cpu.lift(
-            channels_last(x, dtype), weight, bias,
-            tables.shifts, taps.basis, taps.starts, taps.inputs, taps.taps, taps.matrix, *tables.mul, y,
-        )  # fmt: skip
+        torch.ops.gcnn_cpu.lift(channels_last(x, dtype), weight, bias, tables.shifts, *taps.tables, *tables.mul, y)
     else:
         torch.ops.gcnn_cpu.conv(
             channels_last(x, dtype), weight, bias, backward, spread, form == "stack",
@@ -46,9 +43,13 @@ def conv_weight_grad(problem, grad, x):
     dtype = accumulator(x.dtype)
     # Of the two maps, one is gathered: in the backward correlation that is the output gradient.
     form, backward = cost.weight_grad_form(problem)
-    tables = _tables(problem, dtype, form, backward)
+    tables = _tables(problem, dtype, "stack" if form == "taps" else form, backward)
     grad, x = channels_last(grad, dtype), channels_last(x, dtype)
     weight_grad = torch.empty(problem.weight_shape, dtype=dtype, device=x.device)
+    if form == "taps":
+        taps = tap_transform(problem.group, problem.kernel, dtype)
+        torch.ops.gcnn_cpu.lift_weight_grad(grad, x, tables.shifts, *taps.tables, *tables.mul, weight_grad)
+        return weight_grad.to(problem.dtype)
     torch.ops.gcnn_cpu.conv_weight_grad(
         *((x, grad) if backward else (grad, x)), backward, form == "stack",
         tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, weight_grad,
