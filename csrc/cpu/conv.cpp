@@ -84,9 +84,10 @@ void set_tiles(SpreadJob<T>& job, const Kernels<T>& k) {
 template <typename T>
 void set_columns(Lifting<T>& job) {
   // Runs whose taps, inputs and outputs stay in the caches of one core.
-  const int64_t slots = job.rank > 1 ? job.order : 1;
-  const int64_t most = kRunBytes / ((2 * job.taps * job.cin + slots * job.cout) * sizeof(T));
-  job.columns = ceil_div(job.out_w, ceil_div(job.out_w, std::max<int64_t>(most, 24)));
+  const int64_t sums = job.rank > 1 ? job.order : 1;
+  const int64_t most = kRunBytes / ((2 * job.taps * job.cin + sums * job.cout) * sizeof(T));
+  // Equal shares of a row, but whole cache lines, so that stores of most maps are aligned.
+  job.columns = round_up(ceil_div(job.out_w, ceil_div(job.out_w, std::max<int64_t>(most, 24))), 16);
 }
 
 // Parts of the pixels for the threads, as many for any number of threads; `size` is what the products of a part take.
@@ -293,7 +294,7 @@ void lift_weight_grad(const Tensor& grad, const Tensor& x, const Tensor& shifts,
     job.parts = parts_of(job, job.products_size);
     const Buffer<T> products(job.parts * job.products_size);
     job.products = products.get();
-    run<LiftGradJob<T>, T>(job, job.parts, k.lift_weight_grad_scratch(job), k.lift_weight_grad);
+    run<LiftGradJob<T>, T>(job, job.parts, k.lift_scratch(job), k.lift_weight_grad);
     add_parts(job);
     filters.products = products.get();
     filters.filters_grad = data<T>(weight_grad);

@@ -123,9 +123,8 @@ struct Kernels {
   void (*gather)(const GatherJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: tiles x widths
   int64_t (*spread_scratch)(const SpreadJob<T>&);
   void (*spread)(const SpreadJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: images x blocks of y
-  int64_t (*lift_scratch)(const LiftJob<T>&);
+  int64_t (*lift_scratch)(const Lifting<T>&);
   void (*lift)(const LiftJob<T>&, int64_t begin, int64_t end, T* scratch);               // items: parts of rows of y
-  int64_t (*lift_weight_grad_scratch)(const LiftGradJob<T>&);
   void (*lift_weight_grad)(const LiftGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts
   int64_t (*weight_grad_scratch)(const WeightGradJob<T>&);
   void (*weight_grad)(const WeightGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: taps x blocks

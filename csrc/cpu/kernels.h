@@ -89,7 +89,6 @@ constexpr Kernels<T> table = {
     spread<T>,
     lift_scratch<T>,
     lift<T>,
-    lift_weight_grad_scratch<T>,
     lift_weight_grad<T>,
     weight_grad_scratch<T>,
     weight_grad<T>,

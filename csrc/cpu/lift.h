@@ -9,24 +9,25 @@
 // products per pair of channels instead of the filter stack's 36 (p4) or 72 (p4m). Each output is written once. The gradient
 // of the filters has as many products: sums over pixels of x_j with the entries of the output gradient's transform C^T y'.
 
-// Scratch: one tap after another, and x_j after x_j, each for a run of pixels; outputs, slot by slot, where channels do
-// not fill vectors, or of one slot where all are equal; bias; where product l is read.
+// Scratch: one tap after another, and x_j after x_j, each for a run of pixels; the entries of y's transform, one after
+// another; where product l is read; bias.
 template <typename T>
 struct LiftScratch {
-  int64_t row, slots, staged, bias, offsets;
+  int64_t x_row, sums, sum_row, offsets, bias;
 
-  explicit LiftScratch(const LiftJob<T>& job)
-      : row(scratch_row<T>(job.columns * job.cin)),
-        slots(job.rank > 1 ? job.order : 1),
-        staged(slots == 1 || job.cout % LANES<T> ? scratch_row<T>(job.columns * job.cout + LANES<T>) : 0),
-        bias(padded(job.cout, LANES<T>)),
-        offsets(scratch_of<int64_t, T>(job.rank)) {}
+  explicit LiftScratch(const Lifting<T>& job)
+      : x_row(scratch_row<T>(job.columns * job.cin)),
+        sums(job.rank > 1 ? job.order : 1),
+        sum_row(scratch_row<T>(job.columns * job.cout + LANES<T>)),
+        offsets(scratch_of<int64_t, T>(job.rank)),
+        bias(padded(job.cout, LANES<T>)) {}
+
+  int64_t total(const Lifting<T>& job) const { return 2 * job.taps * x_row + sums * sum_row + offsets + bias; }
 };
 
 template <typename T>
-static int64_t lift_scratch(const LiftJob<T>& job) {
-  const LiftScratch<T> sizes(job);
-  return 2 * job.taps * sizes.row + sizes.slots * sizes.staged + sizes.bias + sizes.offsets;
+static int64_t lift_scratch(const Lifting<T>& job) {
+  return LiftScratch<T>(job).total(job);
 }
 
 // to[m * cin ..] = x at the places of `size` pixels of a row for one tap, zero outside.
@@ -78,149 +79,127 @@ static void change_basis(const Lifting<T>& job, int64_t j, int64_t count, const 
   add(from, signs, count, to);
 }
 
-// x_j after x_j in rows of the given size, from the taps of a run of pixels.
+// Some pixels of one row of y, and where things lie for them: x_j in rows of scratch, y's transform in others.
 template <typename T>
-static void read_inputs(const Lifting<T>& job, int64_t image, int64_t row, int64_t column, int64_t size, int64_t x_row,
-                        T* taps, T* x) {
-  for (int64_t t = 0; t < job.taps; ++t) read_tap(job, t, image, row, column, size, taps + t * x_row);
-  for (int64_t j = 0; j < job.taps; ++j) change_basis(job, j, size * job.cin, taps, x_row, x + j * x_row);
-}
+struct LiftRun {
+  int64_t image, row, column, size;
+  T *taps, *x, *sums, *bias;
+  int64_t* offsets;  // of x_inputs[l] in x
 
-// `Pixels` successive pixels, a vector of channels: sums of products, transformed and stored, once if all slots are equal.
+  LiftRun(const Lifting<T>& job, const LiftScratch<T>& sizes, T* scratch)
+      : taps(scratch),
+        x(taps + job.taps * sizes.x_row),
+        sums(x + job.taps * sizes.x_row),
+        bias(sums + sizes.sums * sizes.sum_row),
+        offsets(reinterpret_cast<int64_t*>(bias + sizes.bias)) {
+    for (int64_t l = 0; l < job.rank; ++l) offsets[l] = job.inputs[l] * sizes.x_row;
+  }
+
+  // The run of that number, and its x_j.
+  void read(const Lifting<T>& job, const LiftScratch<T>& sizes, int64_t run) {
+    const int64_t across = ceil_div(job.out_w, job.columns);
+    image = run / (job.out_h * across);
+    row = run / across % job.out_h;
+    column = run % across * job.columns;
+    size = smaller(job.columns, job.out_w - column);
+    for (int64_t t = 0; t < job.taps; ++t) read_tap(job, t, image, row, column, size, taps + t * sizes.x_row);
+    for (int64_t j = 0; j < job.taps; ++j) change_basis(job, j, size * job.cin, taps, sizes.x_row, x + j * sizes.x_row);
+  }
+
+  // Where it begins in a map of the output's shape whose slots are of size `slot`.
+  int64_t place_in_output(const Lifting<T>& job, int64_t slot) const {
+    return image * job.order * slot + (row * job.out_w + column) * job.cout;
+  }
+};
+
+// `Pixels` successive pixels, a vector of channels of one entry of y's transform: a sum of products.
 // Cin is 0 where the number of x's channels is not known beforehand.
-template <typename G, int Pixels, int Cin, typename V, typename T>
-GCNN_INLINE void lift_pixels(const LiftJob<T>& job, const T* x, const int64_t* offsets, const T* filters, int64_t step,
-                             const T* bias, T* y, int64_t slot) {
-  const int64_t cin = Cin ? Cin : job.cin;
-  V sums[Pixels][G::sums];
-  int64_t l = 0;
+template <int Pixels, int Cin, typename V, typename T>
+GCNN_INLINE void lift_pixels(const T* x, const int64_t* offsets, int64_t products, int64_t channels, const T* filters,
+                             int64_t step, const V& start, T* to, int64_t cout) {
+  const int64_t cin = Cin ? Cin : channels;
+  V sum[Pixels];
 #pragma GCC unroll 8
-  for (int k = 0; k < G::sums; ++k) {
-    V sum[Pixels];
-#pragma GCC unroll 8
-    for (int i = 0; i < Pixels; ++i) {
-      sum[i] = V{};
-      if (k == 0) load(sum[i], bias);  // every slot's output contains the first sum once
-    }
-    for (; l < job.starts[k + 1]; ++l) {
-      const T* from = x + offsets[l];
+  for (int i = 0; i < Pixels; ++i) sum[i] = start;
+  for (int64_t l = 0; l < products; ++l) {
+    const T* from = x + offsets[l];
 #pragma GCC unroll 3
-      for (int64_t c = 0; c < cin; ++c, filters += step) {
-        V w;
-        load(w, filters);
-        GCNN_IN_REGISTER(w);
+    for (int64_t c = 0; c < cin; ++c, filters += step) {
+      V w;
+      load(w, filters);
+      GCNN_IN_REGISTER(w);
 #pragma GCC unroll 8
-        for (int i = 0; i < Pixels; ++i) sum[i] += from[i * cin + c] * w;
-      }
+      for (int i = 0; i < Pixels; ++i) sum[i] += from[i * cin + c] * w;
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < Pixels; ++i) sums[i][k] = sum[i];
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < Pixels; ++i) {
-    V out[G::out_slots];
-    G::synthesise(sums[i], out);
-#pragma GCC unroll 8
-    for (int h = 0; h < (G::sums > 1 ? G::out_slots : 1); ++h) store(y + h * slot + i * job.cout, out[h]);
-  }
+  for (int i = 0; i < Pixels; ++i) store(to + i * cout, sum[i]);
 }
 
-// Enough sums side by side for the latency of a multiply-add, although those of all k then do not fit into registers.
-constexpr int64_t LIFT_PIXELS = GCNN_VECTOR_BYTES == 64 ? 8 : 6;
+// Enough sums side by side for the latency of a multiply-add.
+constexpr int64_t LIFT_PIXELS = 8;
 
-// A run of pixels. A last vector that channels do not fill goes over those of the next pixel, which are stored later.
-template <typename G, int Cin, int Bytes, typename T>
-static void lift_run(const LiftJob<T>& job, const T* x, const int64_t* offsets, const T* bias, int64_t size, T* y,
-                     int64_t slot) {
+// One entry of a run's transform. A last vector that channels do not fill goes over those of the next pixel, which are
+// stored later.
+template <int Cin, int Bytes, typename T>
+static void lift_entry(const LiftJob<T>& job, const LiftRun<T>& run, int k, T* to) {
   using V = Vector<T, Bytes>;
-  const int64_t width = padded(job.cout, LANES<T>);
+  const int64_t first = job.starts[k], products = job.starts[k + 1] - first, width = padded(job.cout, LANES<T>);
+  const int64_t* offsets = run.offsets + first;
   for (int64_t n = width - LANES<T>; n >= 0; n -= LANES<T>) {
     const int64_t panel = n / PANEL<T> * PANEL<T>, step = smaller(PANEL<T>, width - panel);
-    const T* filters = job.filters + panel * job.rank * job.cin + (n - panel);
+    const T* filters = job.filters + panel * job.rank * job.cin + first * job.cin * step + (n - panel);
+    V start{};
+    if (k == 0) load(start, run.bias + n);  // every slot's output contains the first entry once
     int64_t m = 0;
-    for (; m + LIFT_PIXELS <= size; m += LIFT_PIXELS)
-      lift_pixels<G, LIFT_PIXELS, Cin, V>(job, x + m * job.cin, offsets, filters, step, bias + n, y + m * job.cout + n,
-                                          slot);
-    for (; m < size; ++m)
-      lift_pixels<G, 1, Cin, V>(job, x + m * job.cin, offsets, filters, step, bias + n, y + m * job.cout + n, slot);
+    for (; m + LIFT_PIXELS <= run.size; m += LIFT_PIXELS)
+      lift_pixels<LIFT_PIXELS, Cin>(run.x + m * job.cin, offsets, products, job.cin, filters, step, start,
+                                    to + m * job.cout + n, job.cout);
+    for (; m < run.size; ++m)
+      lift_pixels<1, Cin>(run.x + m * job.cin, offsets, products, job.cin, filters, step, start, to + m * job.cout + n,
+                          job.cout);
   }
 }
 
-// A copy whose stores are aligned, all but the first and the last.
-template <typename T>
-static void write_row(const T* from, int64_t count, T* to) {
-  if (count < LANES<T>) return copy(from, count, to);
-  const int64_t past = reinterpret_cast<uintptr_t>(to) / sizeof(T) % LANES<T>;
-  Vector<T> v;
-  load(v, from);
-  store(to, v);
-  for (int64_t i = LANES<T> - past; i + LANES<T> <= count; i += LANES<T>) {
-    load(v, from + i);
-    store(to + i, v);
-  }
-  load(v, from + count - LANES<T>);
-  store(to + count - LANES<T>, v);
-}
-
-// One item: some pixels of one row.
+// y[h * slot + i] = slot h of `count` numbers of the transform.
 template <typename G, typename T>
-static void lift_item(const LiftJob<T>& job, int64_t item, T* scratch) {
-  const LiftScratch<T> sizes(job);
-  const int64_t across = ceil_div(job.out_w, job.columns);
-  const int64_t image = item / (job.out_h * across), row = item / across % job.out_h;
-  const int64_t column = item % across * job.columns, size = smaller(job.columns, job.out_w - column);
-  T* taps = scratch;
-  T* x = taps + job.taps * sizes.row;
-  T* staged = x + job.taps * sizes.row;
-  T* bias = staged + sizes.slots * sizes.staged;
-  int64_t* offsets = reinterpret_cast<int64_t*>(bias + sizes.bias);
-  clear(bias, sizes.bias);
-  if (job.bias)
-    for (int64_t c = 0; c < job.cout; ++c) bias[c] = job.bias[c];
-  for (int64_t l = 0; l < job.rank; ++l) offsets[l] = job.inputs[l] * sizes.row;
+static void synthesise_slots(const T* from, int64_t step, int64_t count, T* y, int64_t slot) {
+  for_channels<T>(count, [&](int64_t i, auto zero) __attribute__((always_inline)) {
+    using V = decltype(zero);
+    V f[G::sums], out[G::out_slots];
+#pragma GCC unroll 8
+    for (int k = 0; k < G::sums; ++k) load(f[k], from + k * step + i);
+    G::synthesise(f, out);
+#pragma GCC unroll 8
+    for (int h = 0; h < G::out_slots; ++h) store(y + h * slot + i, out[h]);
+  });
+}
 
-  read_inputs(job, image, row, column, size, sizes.row, taps, x);
-  const int64_t slot = job.out_h * job.out_w * job.cout;
-  T* y = job.y + image * G::out_slots * slot + (row * job.out_w + column) * job.cout;
+// Items: runs.
+template <typename G, typename T>
+static void lift_items(const LiftJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  const LiftScratch<T> sizes(job);
+  LiftRun<T> run(job, sizes, scratch);
+  clear(run.bias, sizes.bias);
+  if (job.bias)
+    for (int64_t c = 0; c < job.cout; ++c) run.bias[c] = job.bias[c];
   constexpr int narrow = GCNN_VECTOR_BYTES > 32 ? 32 : GCNN_VECTOR_BYTES;
   const bool is_narrow = job.cout * static_cast<int64_t>(sizeof(T)) <= narrow;
   // Grey and RGB images are what is lifted most.
-  const auto run = job.cin == 1   ? (is_narrow ? lift_run<G, 1, narrow, T> : lift_run<G, 1, GCNN_VECTOR_BYTES, T>)
-                   : job.cin == 3 ? (is_narrow ? lift_run<G, 3, narrow, T> : lift_run<G, 3, GCNN_VECTOR_BYTES, T>)
-                                  : lift_run<G, 0, GCNN_VECTOR_BYTES, T>;
-  if (sizes.staged == 0) return run(job, x, offsets, bias, size, y, slot);
-  const int64_t step = sizes.slots > 1 ? sizes.staged : 0;
-  run(job, x, offsets, bias, size, staged, step);
-  for (int h = 0; h < G::out_slots; ++h) write_row(staged + h * step, size * job.cout, y + h * slot);
-}
-
-template <typename G, typename T>
-static void lift_items(const LiftJob<T>& job, int64_t begin, int64_t end, T* scratch) {
-  for (int64_t item = begin; item < end; ++item) lift_item<G>(job, item, scratch);
-}
-
-// Scratch: one tap after another, and x_j after x_j, each for a run of pixels; the transformed gradient, entry by entry;
-// where product l is read.
-template <typename T>
-struct LiftGradScratch {
-  int64_t x_row, d_row, sums, offsets;
-
-  explicit LiftGradScratch(const LiftGradJob<T>& job)
-      : x_row(scratch_row<T>(job.columns * job.cin)),
-        d_row(scratch_row<T>(job.columns * job.cout + LANES<T>)),
-        sums(job.rank > 1 ? job.order : 1),
-        offsets(scratch_of<int64_t, T>(job.rank)) {}
-};
-
-template <typename T>
-static int64_t lift_weight_grad_scratch(const LiftGradJob<T>& job) {
-  const LiftGradScratch<T> sizes(job);
-  return 2 * job.taps * sizes.x_row + sizes.sums * sizes.d_row + sizes.offsets;
+  const auto entry = job.cin == 1   ? (is_narrow ? lift_entry<1, narrow, T> : lift_entry<1, GCNN_VECTOR_BYTES, T>)
+                     : job.cin == 3 ? (is_narrow ? lift_entry<3, narrow, T> : lift_entry<3, GCNN_VECTOR_BYTES, T>)
+                                    : lift_entry<0, GCNN_VECTOR_BYTES, T>;
+  const int64_t slot = job.out_h * job.out_w * job.cout;
+  for (int64_t item = begin; item < end; ++item) {
+    run.read(job, sizes, item);
+    for (int k = 0; k < G::sums; ++k) entry(job, run, k, run.sums + k * sizes.sum_row);
+    synthesise_slots<G>(run.sums, sizes.sum_row, run.size * job.cout, job.y + run.place_in_output(job, slot), slot);
+  }
 }
 
 // to[k * step + i] = entry k of C^T grad for `count` numbers of the gradient.
 template <typename G, typename T>
-static void transform_slots(const T* grad, int64_t slot, int64_t count, T* to, int64_t step) {
+static void analyse_slots(const T* grad, int64_t slot, int64_t count, T* to, int64_t step) {
   for_channels<T>(count, [&](int64_t i, auto zero) __attribute__((always_inline)) {
     using V = decltype(zero);
     V y[G::out_slots], f[G::sums];
@@ -263,7 +242,7 @@ static void lift_products(const T* x, const int64_t* offsets, int64_t cin, const
 
 // All products of one entry of the gradient. Images of 1 and 3 channels take several products together.
 template <typename T>
-static void lift_entry(const T* x, const int64_t* offsets, int64_t products, int64_t cin, const T* d, int64_t cout,
+static void lift_entry_grad(const T* x, const int64_t* offsets, int64_t products, int64_t cin, const T* d, int64_t cout,
                        int64_t size, T* to, int64_t width) {
   using Kernel = void (*)(const T*, const int64_t*, int64_t, const T*, int64_t, int64_t, T*, int64_t);
   static constexpr Kernel grey[] = {lift_products<1, 1, T>, lift_products<2, 1, T>, lift_products<3, 1, T>,
@@ -286,36 +265,25 @@ static void lift_entry(const T* x, const int64_t* offsets, int64_t products, int
   }
 }
 
-// One item: a part of the pixels, run by run.
-template <typename G, typename T>
-static void lift_weight_grad_item(const LiftGradJob<T>& job, int64_t part, T* scratch) {
-  const LiftGradScratch<T> sizes(job);
-  T* taps = scratch;
-  T* x = taps + job.taps * sizes.x_row;
-  T* d = x + job.taps * sizes.x_row;
-  int64_t* offsets = reinterpret_cast<int64_t*>(d + sizes.sums * sizes.d_row);
-  for (int64_t l = 0; l < job.rank; ++l) offsets[l] = job.inputs[l] * sizes.x_row;
-
-  const int64_t width = padded(job.cout, LANES<T>), slot = job.out_h * job.out_w * job.cout;
-  const int64_t across = ceil_div(job.out_w, job.columns), runs = job.batch * job.out_h * across;
-  T* products = job.products + part * job.products_size;
-  clear(products, job.products_size);
-  for (int64_t r = part * runs / job.parts; r < (part + 1) * runs / job.parts; ++r) {
-    const int64_t image = r / (job.out_h * across), row = r / across % job.out_h;
-    const int64_t column = r % across * job.columns, size = smaller(job.columns, job.out_w - column);
-    read_inputs(job, image, row, column, size, sizes.x_row, taps, x);
-    const T* grad = job.grad + image * G::out_slots * slot + (row * job.out_w + column) * job.cout;
-    transform_slots<G>(grad, slot, size * job.cout, d, sizes.d_row);
-    for (int k = 0; k < G::sums; ++k) {
-      const int64_t first = job.starts[k], count = job.starts[k + 1] - first;
-      lift_entry(x, offsets + first, count, job.cin, d + k * sizes.d_row, job.cout, size,
-                 products + first * job.cin * width, width);
-    }
-  }
-}
-
+// Items: parts of the pixels, run by run.
 template <typename G, typename T>
 static void lift_weight_grad_items(const LiftGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
-  clear(scratch, lift_weight_grad_scratch(job) - LiftGradScratch<T>(job).offsets);  // vectors reach past the last channels
-  for (int64_t item = begin; item < end; ++item) lift_weight_grad_item<G>(job, item, scratch);
+  const LiftScratch<T> sizes(job);
+  LiftRun<T> run(job, sizes, scratch);
+  clear(run.sums, sizes.sums * sizes.sum_row);  // vectors reach past the last channels
+  const int64_t width = padded(job.cout, LANES<T>), slot = job.out_h * job.out_w * job.cout;
+  const int64_t runs = job.batch * job.out_h * ceil_div(job.out_w, job.columns);
+  for (int64_t part = begin; part < end; ++part) {
+    T* products = job.products + part * job.products_size;
+    clear(products, job.products_size);
+    for (int64_t r = part * runs / job.parts; r < (part + 1) * runs / job.parts; ++r) {
+      run.read(job, sizes, r);
+      analyse_slots<G>(job.grad + run.place_in_output(job, slot), slot, run.size * job.cout, run.sums, sizes.sum_row);
+      for (int k = 0; k < G::sums; ++k) {
+        const int64_t first = job.starts[k], count = job.starts[k + 1] - first;
+        lift_entry_grad(run.x, run.offsets + first, count, job.cin, run.sums + k * sizes.sum_row, job.cout, run.size,
+                        products + first * job.cin * width, width);
+      }
+    }
+  }
 }

@@ -88,8 +88,9 @@ static void spread_rows(const SpreadJob<T>& job, const SpreadScratch<G, T>& size
   }
 }
 
-// y = bias + the sum over t of from[t][offset + ..]. All but y are in scratch and may be read beyond a row's end.
-template <typename T, int Bytes, int Count>
+// y = bias + the sum over t of from[t][offset + ..]. All but y are in scratch and may be read beyond a row's end; y may be
+// written beyond its channels if `Over`.
+template <typename T, int Bytes, int Count, bool Over>
 GCNN_INLINE void sum_rows(const T* const* from, int64_t offset, int64_t count, const T* bias, int64_t channels, T* y) {
   using V = Vector<T, Bytes>;
   constexpr int64_t lanes = Bytes / sizeof(T);
@@ -101,27 +102,31 @@ GCNN_INLINE void sum_rows(const T* const* from, int64_t offset, int64_t count, c
       load(next, from[t] + offset + c);
       total += next;
     }
-    if (c + lanes <= channels)
+    if (Over || c + lanes <= channels)
       store(y + c, total);
     else
       store_part(y + c, total, channels - c);
   }
 }
 
-template <typename T, int Count>
+template <typename T, int Count, bool Over = false>
 GCNN_INLINE void sum_rows(const T* const* from, int64_t offset, int64_t count, const T* bias, int64_t channels, T* y) {
   if constexpr (GCNN_VECTOR_BYTES >= 64)
-    if (channels * sizeof(T) > 32) return sum_rows<T, 64, Count>(from, offset, count, bias, channels, y);
+    if (channels * sizeof(T) > 32) return sum_rows<T, 64, Count, Over>(from, offset, count, bias, channels, y);
   if constexpr (GCNN_VECTOR_BYTES >= 32)
-    if (channels * sizeof(T) > 16) return sum_rows<T, 32, Count>(from, offset, count, bias, channels, y);
-  sum_rows<T, 16, Count>(from, offset, count, bias, channels, y);
+    if (channels * sizeof(T) > 16) return sum_rows<T, 32, Count, Over>(from, offset, count, bias, channels, y);
+  sum_rows<T, 16, Count, Over>(from, offset, count, bias, channels, y);
 }
 
-// The same for the pixels left .. right - 1 of a row, at all of which the same rows of V are read.
+// The same for the pixels left .. right - 1 of a row, at all of which the same rows of V are read. A vector that channels do
+// not fill goes over those of the next pixel, which are stored later; but for the last pixel, after which others may be.
 template <typename T, int Count>
 static void sum_run(const T* const* from, int64_t step, int64_t count, const T* bias, int64_t channels, int64_t left,
                     int64_t right, T* y) {
-  for (int64_t c = left; c < right; ++c) sum_rows<T, Count>(from, c * step, count, bias, channels, y + c * channels);
+  const int64_t last = right - (LANES<T> + channels - 1) / channels;  // a vector may reach over several pixels
+  int64_t c = left;
+  for (; c < last; ++c) sum_rows<T, Count, true>(from, c * step, count, bias, channels, y + c * channels);
+  for (; c < right; ++c) sum_rows<T, Count>(from, c * step, count, bias, channels, y + c * channels);
 }
 
 struct Inside {
