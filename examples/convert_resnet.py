@@ -1,4 +1,4 @@
-"""The ResNet-18 of torchvision and the same converted to p4m, trained on upright digits, tested on turned ones too.
+"""The ResNet-18 of torchvision and the same converted to p4m, trained on upright digits, tested on rotated ones too.
 
 ``gk.convert`` replaces every layer and divides the widths by sqrt(8), so that both have about as many parameters.
 ``gk.check_equivariance`` then shows that the one is invariant and what makes the other not so.

@@ -5,7 +5,7 @@
 The image is an immunohistochemical stain: nuclei blue (hematoxylin), membranes brown (DAB), stroma pale. What is to be
 found comes from its colours: a colour deconvolution (Ruifrok & Johnston 2001) tells how much hematoxylin is in each
 pixel. The networks see grey levels only, so they have to go by texture and shape. The left part of the image trains,
-the right part tests, as it is and turned by 90 degrees: the p4m network's segmentation turns along exactly.
+the right part tests, as it is and rotated by 90 degrees: the p4m network's segmentation turns along exactly.
 """
 
 from __future__ import annotations
@@ -133,15 +133,15 @@ def main() -> None:
         train(net, grey[:, :border], nuclei[:, :border], given.steps)
         seconds = time.perf_counter() - start
         upright = segment(net, test)
-        turned = segment(net, test.rot90()).rot90(-1)
+        rotated = segment(net, test.rot90()).rot90(-1)
         size = sum(p.numel() for p in net.parameters())
         print(
             f"{name}: {size:,} parameters, {seconds:.0f} s of training; intersection over union "
-            f"{overlap(upright, right):.3f}, on the turned image {overlap(turned, right):.3f}; "
-            f"pixels that the turn changes: {(upright != turned).float().mean():.2%}",
+            f"{overlap(upright, right):.3f}, on the rotated image {overlap(rotated, right):.3f}; "
+            f"pixels that the turn changes: {(upright != rotated).float().mean():.2%}",
             flush=True,
         )
-        pictures |= {name: upright.numpy(), f"{name}, changed\nby a 90 degree turn": (upright != turned).numpy()}
+        pictures |= {name: upright.numpy(), f"{name}, changed\nby a 90 degree turn": (upright != rotated).numpy()}
     if given.figure:
         draw(given.figure, pictures)
 

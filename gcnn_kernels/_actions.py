@@ -16,8 +16,8 @@ from .groups import PointGroup, point_group
 def move_planes(x: torch.Tensor, element: int, group: PointGroup) -> torch.Tensor:
     """Turns and mirrors the last two dimensions."""
     m, r = divmod(element, group.rotations)
-    turned = torch.rot90(x, 4 * r // group.rotations, (-2, -1))
-    return turned.flip(-2) if m else turned
+    rotated = torch.rot90(x, 4 * r // group.rotations, (-2, -1))
+    return rotated.flip(-2) if m else rotated
 
 
 def move_slots(x: torch.Tensor, element: int, group: PointGroup, dim: int) -> torch.Tensor:

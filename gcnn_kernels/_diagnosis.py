@@ -53,7 +53,7 @@ def _windows(module, entering, leaving, group):
         if left:
             return (
                 f"windows of {k} with stride {s} and padding {p} leave out the last {left} of {size} pixels, and of a "
-                f"turned map the first: the rest ({size} + 2*{p} - {d}*({k} - 1) - 1) mod {s} must be 0. Take another "
+                f"rotated map the first: the rest ({size} + 2*{p} - {d}*({k} - 1) - 1) mod {s} must be 0. Take another "
                 f"size or {_remedy(module)}"
             )
     if kernel[0] != kernel[1] or stride[0] != stride[1] or padding[0] != padding[1] or dilation[0] != dilation[1]:

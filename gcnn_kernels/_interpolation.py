@@ -28,23 +28,23 @@ def coset_filters(weight: torch.Tensor, group: PointGroup) -> torch.Tensor:
     rotations = _filter_rotations(group, k, weight.dtype, weight.device)  # [q, k*k, k*k]
     taps = weight.flatten(3)
     if slots == 1:
-        turned = torch.einsum("cvt,oist->ocisv", rotations, taps)
-        return turned.reshape(cout * q, cin, 1, k, k)
+        rotated = torch.einsum("cvt,oist->ocisv", rotations, taps)
+        return rotated.reshape(cout * q, cin, 1, k, k)
     chosen = taps[:, :, _coset_slots(group, weight.device)]  # [Cout, Cin, c, d, u, k*k]
-    turned = torch.einsum("cvt,oicdut->ociduv", rotations, chosen)
-    return turned.reshape(cout * q, cin * q, order, k, k)
+    rotated = torch.einsum("cvt,oicdut->ociduv", rotations, chosen)
+    return rotated.reshape(cout * q, cin * q, order, k, k)
 
 
-def coset_filters_adjoint(turned: torch.Tensor, group: PointGroup, in_slots: int) -> torch.Tensor:
+def coset_filters_adjoint(rotated: torch.Tensor, group: PointGroup, in_slots: int) -> torch.Tensor:
     """The adjoint of :func:`coset_filters`: filters for K -> ``[Cout, Cin, in_slots, k, k]`` for H."""
-    q, k = group.cosets, turned.shape[-1]
-    cout, cin = turned.shape[0] // q, turned.shape[1] if in_slots == 1 else turned.shape[1] // q
-    rotations = _filter_rotations(group, k, turned.dtype, turned.device)
+    q, k = group.cosets, rotated.shape[-1]
+    cout, cin = rotated.shape[0] // q, rotated.shape[1] if in_slots == 1 else rotated.shape[1] // q
+    rotations = _filter_rotations(group, k, rotated.dtype, rotated.device)
     if in_slots == 1:
-        taps = torch.einsum("cvt,ocisv->oist", rotations, turned.reshape(cout, q, cin, 1, k * k))
+        taps = torch.einsum("cvt,ocisv->oist", rotations, rotated.reshape(cout, q, cin, 1, k * k))
         return taps.reshape(cout, cin, 1, k, k)
-    chosen = torch.einsum("cvt,ociduv->oicdut", rotations, turned.reshape(cout, q, cin, q, -1, k * k))
-    targets = _coset_slots(group, turned.device).flatten(1).argsort(1)  # [c, slot]: where the slot went
+    chosen = torch.einsum("cvt,ociduv->oicdut", rotations, rotated.reshape(cout, q, cin, q, -1, k * k))
+    targets = _coset_slots(group, rotated.device).flatten(1).argsort(1)  # [c, slot]: where the slot went
     taps = chosen.flatten(3, 4).gather(3, targets[None, None, :, :, None].expand(cout, cin, -1, -1, k * k)).sum(2)
     return taps.reshape(cout, cin, in_slots, k, k)
 

@@ -23,7 +23,7 @@ __all__ = ["EquivarianceBreak", "EquivarianceReport", "check_equivariance"]
 
 @dataclass(frozen=True)
 class EquivarianceBreak:
-    """A place where what came in turned with the images and what comes out does not.
+    """A place where what came in rotated with the images and what comes out does not.
 
     Attributes:
         module: the submodule's name as ``named_modules`` has it, "" for the network itself.

@@ -153,7 +153,7 @@ class PointGroup:
 
     @lru_cache(maxsize=64)  # noqa: B019
     def filter_rotations(self, k: int) -> np.ndarray:
-        """float64 ``[cosets, k*k, k*k]``: the maps from a filter to the filter turned by R^j, j < cosets.
+        """float64 ``[cosets, k*k, k*k]``: the maps from a filter to the filter rotated by R^j, j < cosets.
 
         (R f)(t) = f(R^-1 t) by bilinear interpolation; taps outside the inscribed disk are zero before and after, so
         that all orientations have the same support (Bekkers, Lafarge et al. 2018). With the exact quarter turns and

@@ -4,7 +4,7 @@
 
 Two layers with random filters (no training) end in a mean over group and plane, so their output would not change at all
 if they were equivariant to every rotation. The input is a crop of a real photograph (scikit-learn's "china.jpg"), faded
-out towards a circle and turned by cubic splines about its centre; the change of the output, relative to its norm, is
+out towards a circle and rotated by cubic splines about its centre; the change of the output, relative to its norm, is
 the error. "Smoothed" filters are the same filters after a Gaussian of 1 pixel.
 """
 
@@ -36,8 +36,8 @@ def images() -> torch.Tensor:
     radius = np.hypot(*np.meshgrid(axis, axis, indexing="ij"))
     window = np.clip((0.4 * SIZE - radius) / 8, 0, 1)
     photo = gaussian_filter((photo - photo.mean()) / photo.std(), 1) * window
-    turned = [rotate(photo, angle, reshape=False, order=3) for angle in ANGLES]
-    return torch.from_numpy(np.stack(turned)).float()[:, None]
+    rotated = [rotate(photo, angle, reshape=False, order=3) for angle in ANGLES]
+    return torch.from_numpy(np.stack(rotated)).float()[:, None]
 
 
 def features(x: torch.Tensor, group: str, seed: int, smooth: bool) -> torch.Tensor:
@@ -56,7 +56,7 @@ def features(x: torch.Tensor, group: str, seed: int, smooth: bool) -> torch.Tens
 
 
 def error(x: torch.Tensor, group: str, smooth: bool) -> np.ndarray:
-    """``[angles]``: mean over the seeds of ||f(turned x) - f(x)|| / ||f(x)||."""
+    """``[angles]``: mean over the seeds of ||f(rotated x) - f(x)|| / ||f(x)||."""
     found = []
     for seed in range(SEEDS):
         f = features(x, group, seed, smooth)

@@ -53,7 +53,7 @@ def draw_stability(path: Path, models: dict[str, torch.nn.Module], image: torch.
     """
     figure, axes = _figure(2)
     angles = np.linspace(0, 360, stability.STEPS + 1)
-    poses = stability.turned(image)[: -1 : stability.STEPS // POSES].round().byte().permute(0, 2, 3, 1).squeeze(3)
+    poses = stability.rotated(image)[: -1 : stability.STEPS // POSES].round().byte().permute(0, 2, 3, 1).squeeze(3)
     for axis, equivariant in zip(axes, (False, True), strict=True):
         for model, network in models.items():
             if _is_equivariant(network) is equivariant:

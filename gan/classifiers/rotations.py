@@ -11,7 +11,7 @@ from ..common.randomness import random_generator
 
 
 def rotate(images: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """Each image turned counter-clockwise about its centre by its own angle, bilinear.
+    """Each image rotated counter-clockwise about its centre by its own angle, bilinear.
 
     Beyond the edge the edge's pixels are repeated: tissue has no black corners.
 

@@ -12,7 +12,7 @@ from .rotations import rotate
 STEPS = 48
 
 
-def turned(image: torch.Tensor) -> torch.Tensor:
+def rotated(image: torch.Tensor) -> torch.Tensor:
     """float32 ``[STEPS + 1, C, H, W]``: an image ``[C, H, W]`` from 0 to 360 degrees, the last one being the first."""
     angles = torch.arange(STEPS + 1) * (2 * math.pi / STEPS)
     return rotate(image.expand(len(angles), -1, -1, -1), angles)
@@ -21,7 +21,7 @@ def turned(image: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def scores_under_a_turn(model, image: torch.Tensor, label: int) -> np.ndarray:
     """``[STEPS + 1]``: the probability of class ``label`` at every angle, from a model in evaluation mode."""
-    return model(turned(image)).softmax(1)[:, label].double().numpy()
+    return model(rotated(image)).softmax(1)[:, label].double().numpy()
 
 
 def mean_swing(model, images: torch.Tensor, labels) -> float:

@@ -30,7 +30,7 @@ class Description:
         epochs, seed: of its training.
         error: share of the validation images it gets wrong.
         fraction: share of the data set's training images that it was trained on.
-        augment: whether they were turned by random angles.
+        augment: whether they were rotated by random angles.
         parameters: trained numbers; 0 in files that do not say.
         f1: of the second of two classes; None with more classes.
     """

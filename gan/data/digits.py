@@ -27,8 +27,8 @@ def load_digits(split: str) -> ImageSet:
     angles = np.random.default_rng(SEED).uniform(0, 2 * np.pi, (len(order), ANGLES))
     chosen = np.sort(order[:TRAIN] if split == "train" else order[TRAIN:])
     repeated = np.repeat(chosen, ANGLES)
-    turned = rotate(source.images[repeated], angles[chosen].ravel(), size=RESOLUTION, step=VIEW / RESOLUTION)
-    images = np.rint(turned * (255 / 16)).astype(np.uint8)[..., None]
+    rotated = rotate(source.images[repeated], angles[chosen].ravel(), size=RESOLUTION, step=VIEW / RESOLUTION)
+    images = np.rint(rotated * (255 / 16)).astype(np.uint8)[..., None]
     labels = source.target[repeated].astype(np.int64)
     names = tuple(map(str, range(10)))
     return ImageSet(

@@ -61,8 +61,8 @@ def load_rotmnist60k(root: Path, split: str) -> ImageSet:
 
 def _rotated(name: str, split: str, mnist: Mnist, chosen: np.ndarray) -> ImageSet:
     angles = np.random.default_rng(SEED + 1).uniform(0, 2 * np.pi, len(mnist.images))
-    turned = rotate(mnist.images[chosen], angles[chosen], size=RESOLUTION)
-    images, labels = np.rint(turned).astype(np.uint8)[..., None], mnist.labels[chosen]
+    rotated = rotate(mnist.images[chosen], angles[chosen], size=RESOLUTION)
+    images, labels = np.rint(rotated).astype(np.uint8)[..., None], mnist.labels[chosen]
     note = f"MNIST, each digit rotated once by a uniform random angle (seed {SEED}); not the 2007 files"
     return ImageSet(
         name,

@@ -64,7 +64,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
         remarks.append("with an unreadable EXIF block, which is left out")
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
-        remarks.append("turned upright as their EXIF orientation says")
+        remarks.append("rotated upright as their EXIF orientation says")
     mask = None
     if image.mode in ("1", "L", "I;16", "I;16B", "I") and isinstance(transparent, int):
         mask = np.asarray(image).astype(np.int64) == transparent * _grey_scale(stored)

@@ -10,7 +10,7 @@ CHUNK = 64  # images at a time; larger ones leave the cache
 
 
 def rotate(images: np.ndarray, angles: np.ndarray, *, size: int, step: float = 1.0) -> np.ndarray:
-    """Each image turned counter-clockwise about its centre by its own angle, bilinear, zero outside.
+    """Each image rotated counter-clockwise about its centre by its own angle, bilinear, zero outside.
 
     Args:
         images: ``[N, H, W]``, any real dtype.

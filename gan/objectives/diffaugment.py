@@ -1,8 +1,9 @@
 """DiffAugment (Zhao et al. 2020a) by transforms that commute with p4m: colour, translation, cutout.
 
 The random numbers of an image are uniform in [0, 1] and its transforms are laid out around the centre of the plane, so
-that a turned image is transformed as the image itself is, for random numbers that are turned too: pairs of them change
-places or become 1 - u, which leaves their distribution alone. No discriminator loses its invariance in expectation.
+that a rotated image is transformed as the image itself is, for random numbers that are rotated too: pairs of them
+change places or become 1 - u, which leaves their distribution alone. No discriminator loses its invariance in
+expectation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Resampling of the planes of feature maps, so that turned maps give turned results whatever their size.
+"""Resampling of the planes of feature maps, so that rotated maps give rotated results whatever their size.
 
 Windows with a stride that start at the near edge and leave pixels out at the far one would break equivariance: of a
-turned map they leave out others. Here every window grows by as many pixels as would be left out. The output keeps its
+rotated map they leave out others. Here every window grows by as many pixels as would be left out. The output keeps its
 size, and all windows together lie symmetrically in the plane. A 2 x 2 pooling of a plane with an odd side, for example,
 becomes a 3 x 3 one with stride 2.
 """

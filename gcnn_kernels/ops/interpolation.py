@@ -1,4 +1,4 @@
-"""Filters of groups finer than the grid, turned by interpolation, and the adjoint: each the derivative of the other.
+"""Filters of groups finer than the grid, rotated by interpolation, and the adjoint: each the derivative of the other.
 
 As operators they are whole to whoever traces or exports a network; the formulas are in ``_interpolation.py``.
 """
@@ -21,14 +21,14 @@ def _coset_filters_fake(weight, group):
     return weight.new_empty((cout * q, cin, 1, k, k) if slots == 1 else (cout * q, cin * q, order, k, k))
 
 
-def _coset_filters_adjoint(turned, group, in_slots):
-    return coset_filters_adjoint(turned, point_group(group), in_slots)
+def _coset_filters_adjoint(rotated, group, in_slots):
+    return coset_filters_adjoint(rotated, point_group(group), in_slots)
 
 
-def _coset_filters_adjoint_fake(turned, group, in_slots):
-    q, k = point_group(group).cosets, turned.shape[-1]
-    cin = turned.shape[1] if in_slots == 1 else turned.shape[1] // q
-    return turned.new_empty((turned.shape[0] // q, cin, in_slots, k, k))
+def _coset_filters_adjoint_fake(rotated, group, in_slots):
+    q, k = point_group(group).cosets, rotated.shape[-1]
+    cin = rotated.shape[1] if in_slots == 1 else rotated.shape[1] // q
+    return rotated.new_empty((rotated.shape[0] // q, cin, in_slots, k, k))
 
 
 def _save_coset_filters(ctx, inputs, output):
@@ -59,7 +59,7 @@ define(
     autocast=True,
 )
 define(
-    "coset_filters_adjoint(Tensor turned, str group, int in_slots) -> Tensor",
+    "coset_filters_adjoint(Tensor rotated, str group, int in_slots) -> Tensor",
     _coset_filters_adjoint,
     _coset_filters_adjoint_fake,
     save=_save_coset_filters_adjoint,

@@ -11,11 +11,12 @@ import torch.distributed as dist
 
 from .._layout import map_format, sum_per_map
 from ..backends import choose
-from ..backends.base import Affine, accumulator
+from ..backends.base import Affine, LazyModule, accumulator
 from ..backends.norm_formulas import per_map, weighted_totals
 from .batching import fold, unfold
 from .library import OPS, define
 
+collectives = LazyModule("torch.distributed.nn.functional")  # differentiable ones; few processes need them
 _OPTIONS = "float eps, float slope, bool sync, str backend"
 
 
@@ -121,9 +122,7 @@ def _composed_moments(x, sync):
 
 
 def _sum_over_ranks(totals):
-    from torch.distributed.nn.functional import all_reduce
-
-    return all_reduce(totals)
+    return collectives.all_reduce(totals)
 
 
 def _standardised(x, mean, var, eps):

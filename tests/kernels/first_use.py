@@ -143,10 +143,10 @@ def by_stack(layer, x):
         matrices = by_cosets(group, k)
     poses = []
     for h in range(group.order):
-        turned = torch.einsum("uv,oisv->oisu", matrices[h], weight.flatten(3))
+        rotated = torch.einsum("uv,oisv->oisu", matrices[h], weight.flatten(3))
         if weight.shape[2] > 1:
-            turned = turned[:, :, group.quotient[h]]
-        poses.append(turned)
+            rotated = rotated[:, :, group.quotient[h]]
+        poses.append(rotated)
     stack = torch.stack(poses, 1).flatten(0, 1).unflatten(-1, (k, k)).flatten(1, 2)
     planes = x.double() if x.dim() == 4 else x.double().flatten(1, 2)
     bias = layer.bias.detach().double().repeat_interleave(group.order)

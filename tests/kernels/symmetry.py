@@ -7,7 +7,7 @@ import torch
 import gcnn_kernels as gk
 
 
-def turned(x, g, group):
+def rotated(x, g, group):
     """The element g applied to an image or to a feature map's plane and slots; g has to permute the pixels."""
     point = gk.point_group(group)
     m, r = divmod(g, point.rotations)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from symmetry import turned
+from symmetry import rotated
 from torch.autograd import gradcheck, gradgradcheck
 
 import gcnn_kernels as gk
@@ -56,11 +56,11 @@ def test_equivariance(group, backend, k, padding, dilation, size, data):
     image = torch.randn(2, 3, size, size, generator=generator, dtype=torch.float64)
     lift = torch.randn(2, 3, k, k, generator=generator, dtype=torch.float64)
     y = gk.lift_conv2d(image, lift, **options)
-    torch.testing.assert_close(gk.lift_conv2d(turned(image, g, group), lift, **options), turned(y, g, group))
+    torch.testing.assert_close(gk.lift_conv2d(rotated(image, g, group), lift, **options), rotated(y, g, group))
     maps = torch.randn(2, 3, y.shape[2], size, size, generator=generator, dtype=torch.float64)
     weight = torch.randn(2, 3, y.shape[2], k, k, generator=generator, dtype=torch.float64)
     y = gk.group_conv2d(maps, weight, **options)
-    torch.testing.assert_close(gk.group_conv2d(turned(maps, g, group), weight, **options), turned(y, g, group))
+    torch.testing.assert_close(gk.group_conv2d(rotated(maps, g, group), weight, **options), rotated(y, g, group))
 
 
 def small(group, slots, requires_grad=True, dtype=torch.float64):
@@ -239,7 +239,7 @@ def test_compile_in_one_graph_with_gradients():
 
 
 def test_groupy_formula_for_the_filters_of_p4():
-    """GrouPy's weights load unchanged: slot r of the stack is the filter turned r times with its slots rolled."""
+    """GrouPy's weights load unchanged: slot r of the stack is the filter rotated r times with its slots rolled."""
     w = np.random.default_rng(0).standard_normal((2, 3, 4, 3, 3))
     stack = gk.expand_filters(torch.from_numpy(w), "p4").reshape(2, 4, 3, 4, 3, 3).numpy()
     for r in range(4):

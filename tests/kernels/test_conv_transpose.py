@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from symmetry import quarter_turns, turned
+from symmetry import quarter_turns, rotated
 from torch.autograd import gradcheck, gradgradcheck
 
 import gcnn_kernels as gk
@@ -75,7 +75,7 @@ def test_equivariance(group, backend, k, stride, padding, dilation, size, data):
     options = {"stride": stride, "padding": padding, "dilation": dilation, "backend": backend}
     y = gk.group_conv_transpose2d(x, weight, bias, group, **options)
     torch.testing.assert_close(
-        gk.group_conv_transpose2d(turned(x, g, group), weight, bias, group, **options), turned(y, g, group)
+        gk.group_conv_transpose2d(rotated(x, g, group), weight, bias, group, **options), rotated(y, g, group)
     )
 
 

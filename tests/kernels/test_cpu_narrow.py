@@ -41,6 +41,33 @@ def test_pointwise(group, channels, lifting):
         assert (a.double() - b).norm() < 2e-6 * b.norm(), name
 
 
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(
+    ("channels", "k", "geometry"),
+    [
+        ((1, 5), 5, {"padding": 2}),
+        ((2, 11), 3, {"stride": (2, 1), "padding": (0, 3)}),
+        ((3, 5), 3, {"padding": 1}),
+        ((7, 9), 3, {"dilation": (1, 2), "padding": 2}),  # more rows than one call of the kernel takes
+        ((15, 17), 5, {"stride": 2}),
+        ((3, 40), 7, {"padding": 5}),
+    ],
+)
+@pytest.mark.parametrize("group", ["p4", "p4m"])
+def test_lifting_by_the_symmetry_of_the_taps(group, channels, k, geometry, memory_format):
+    """Rows long enough for several runs of pixels, the last one shorter."""
+    x, weight, bias = draw(group, *channels, k, (11, 333), True)
+    exact = [t.double().requires_grad_() for t in (x, weight, bias)]
+    inputs = [t.requires_grad_() for t in (x.contiguous(memory_format=memory_format), weight, bias)]
+    y = gk.lift_conv2d(*inputs, group, **geometry, backend="cpu")
+    expected = gk.lift_conv2d(*exact, group, **geometry, backend="reference")
+    grad = torch.randn_like(y)
+    found = (y, *torch.autograd.grad(y, inputs, grad))
+    right = (expected, *torch.autograd.grad(expected, exact, grad.double()))
+    for name, a, b in zip(("y", "x", "weight", "bias"), found, right, strict=True):
+        assert (a.double() - b).norm() < 2e-6 * b.norm(), name
+
+
 @pytest.mark.parametrize("lifting", [False, True])
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import assert_close, poisoned
-from symmetry import quarter_turns, turned
+from symmetry import quarter_turns, rotated
 from torch.autograd import gradcheck, gradgradcheck
 
 import gcnn_kernels as gk
@@ -121,7 +121,7 @@ def test_equivariance(group, backend, channels, k, padding, dilation, size, data
     x, weight, _ = tensors(group, channels, k, size=(size, size))
     for function, y, w in ((gk.group_conv2d, x, weight), (gk.lift_conv2d, x[:, :, 0], weight[:, :, 0])):
         torch.testing.assert_close(
-            function(turned(y, g, group), w, **options), turned(function(y, w, **options), g, group)
+            function(rotated(y, g, group), w, **options), rotated(function(y, w, **options), g, group)
         )
 
 

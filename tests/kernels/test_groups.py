@@ -33,11 +33,11 @@ def test_tap_action_is_rot90_and_flipud(name, k):
     image = np.arange(k * k).reshape(k, k)
     for g in range(group.order):
         m, r = divmod(g, group.rotations)
-        turned = np.rot90(image, r * 4 // group.rotations)
-        turned = np.flipud(turned) if m else turned
+        rotated = np.rot90(image, r * 4 // group.rotations)
+        rotated = np.flipud(rotated) if m else rotated
         moved = np.empty(k * k, dtype=int)
         moved[group.tap_action(k)[g]] = image.ravel()
-        assert (moved.reshape(k, k) == turned).all()
+        assert (moved.reshape(k, k) == rotated).all()
 
 
 @pytest.mark.parametrize("name", GROUPS)

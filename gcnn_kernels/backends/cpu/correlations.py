@@ -103,10 +103,11 @@ def filter_transform(group: PointGroup, dtype: torch.dtype) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class TapTransform:
-    """Tables of ``gcnn_cpu.lift`` and ``lift_weight_grad``: functions on the taps of a k x k filter, adapted to the group (csrc/cpu/lift.h).
+    """Tables of ``gcnn_cpu.lift`` and ``lift_weight_grad``: functions on the taps of a filter, adapted to the group.
 
-    The group permutes the taps, so functions on them are a representation. In a basis e_ai in which it is a direct sum
-    of copies a of irreps rho, h e_aj = sum_i rho_ij(h) e_ai, the lifting convolution of one channel is
+    The group permutes the k x k taps (csrc/cpu/lift.h), so functions on them are a representation. In a basis e_ai in
+    which it is a direct sum of copies a of irreps rho, h e_aj = sum_i rho_ij(h) e_ai, the lifting convolution of one
+    channel is
 
         y(h, p) = sum_t w[h^-1 t] x(p + t) = sum_rho sum_ij rho_ij(h) sum_a <e_aj, w> <e_ai, x(p + .)> / |e_ai|^2
 

@@ -22,6 +22,21 @@ _CHANNELS = 128
 
 
 @jit
+def coefficient_places(row, c, tap, rows, depth, TAPS: tl.constexpr, WIDE: tl.constexpr):
+    """Where coefficients of one tap lie, for rows ``[M, 1]`` and channels ``[1, C]``.
+
+    The rows, in 64 bits if offsets are; the place within a row; the sizes of a row and of a plane.
+    """
+    columns = TAPS * depth
+    if WIDE:
+        row = row.to(tl.int64)
+        plane = rows.to(tl.int64) * columns
+    else:
+        plane = rows * columns
+    return row, tap * depth + c, columns, plane
+
+
+@jit
 def gather_kernel(
     x, single, double, stride_xb, stride_xc, stride_xs, stride_xh, stride_xw,
     first, pixels, rows, height, width, x_height, x_width, aligned_channels, vectors,
@@ -61,14 +76,7 @@ def gather_kernel(
         f = f + (value.to(SUM),)
     z = transform(f, ORDER)
 
-    columns = TAPS * depth
-    to = row[:, None]
-    if WIDE:
-        to = to.to(tl.int64)
-        plane = rows.to(tl.int64) * columns
-    else:
-        plane = rows * columns
-    place = tap * depth + c[None, :]
+    to, place, columns, plane = coefficient_places(row[:, None], c[None, :], tap, rows, depth, TAPS, WIDE)
     written = (row < rows)[:, None] & (c < depth)[None, :]
     for e in tl.static_range(ORDER // 2):
         tl.store(single + e * plane + to * columns + place, z[e].to(single.dtype.element_ty), mask=written)
@@ -105,14 +113,7 @@ def scatter_kernel(
     channel_in = c < aligned_channels * ALIGN
     read = row_in & (c < depth)[None, :]
 
-    columns = TAPS * depth
-    of = row[:, None]
-    if WIDE:
-        of = of.to(tl.int64)
-        plane = rows.to(tl.int64) * columns
-    else:
-        plane = rows * columns
-    place = tap * depth + c[None, :]
+    of, place, columns, plane = coefficient_places(row[:, None], c[None, :], tap, rows, depth, TAPS, WIDE)
     z = ()
     for e in tl.static_range(ORDER // 2):
         z = z + (tl.load(single + e * plane + of * columns + place, mask=read, other=0.0).to(SUM),)

@@ -15,7 +15,7 @@ from gan.classifiers import store, sweep
 from gan.classifiers.build import NAMES, build_classifier, count_parameters
 from gan.classifiers.normalised import pixel_moments
 from gan.classifiers.rotations import random_rotations, rotate
-from gan.classifiers.stability import mean_swing, scores_under_a_turn, turned
+from gan.classifiers.stability import mean_swing, rotated, scores_under_a_turn
 from gan.classifiers.training import scores, train_classifier
 from gan.commands import classify, compare
 from gan.data.imageset import ImageSet
@@ -199,7 +199,7 @@ def test_scores_against_scikit_learn():
 
 def test_a_turn_begins_and_ends_with_the_image():
     image = random_images(1, channels=3)[0]
-    poses = turned(image)
+    poses = rotated(image)
     assert poses.shape == (49, 3, 28, 28)
     for pose, turns in ((0, 0), (12, 1), (24, 2), (48, 0)):
         torch.testing.assert_close(poses[pose], image.rot90(turns, (1, 2)).float(), rtol=0, atol=0.05)

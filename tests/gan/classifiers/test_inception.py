@@ -17,7 +17,7 @@ from gan.classifiers import store
 from gan.classifiers.fine_tuning import fine_tune_and_store
 from gan.classifiers.inception import read_inception
 from gan.commands import classify
-from gan.common.distributed import World
+from gan.common.distributed import ALONE_ON_CPU
 from gan.data import to_uint8
 from gan.metrics import weights
 from gan.metrics.distances import Gaussian, Manifold, frechet_distance, kernel_distance, precision_recall
@@ -26,8 +26,6 @@ from gan.metrics.features import features_of_generator, features_of_images
 from gan.networks import build_generator
 from gan.options import resolve
 from gan.runs.evaluation import choose_evaluation
-
-ALONE = World(0, 1, torch.device("cpu"))
 
 
 class Unloaded(FeatureExtractorInceptionV3):
@@ -73,7 +71,7 @@ def test_metrics_equal_torch_fidelity_on_the_same_image_folders(tmp_path, random
     network.register_forward_hook(lambda module, arguments, output: images.extend(to_uint8(output)))
     extractor = inception_extractor(random_weights, "cpu")
     assert extractor.name == f"inception-{weights.sha256_of(random_weights)[:8]}"
-    generated = features_of_generator(network, labels, extractor, ALONE, seed=0)
+    generated = features_of_generator(network, labels, extractor, ALONE_ON_CPU, seed=0)
     for folder, pictures in (
         (written, [to_pil_image(image.permute(2, 0, 1)) for image in images]),
         (kept, [blob.resize((16, 16)) for blob in blobs(50, 40, 0)]),
@@ -81,7 +79,7 @@ def test_metrics_equal_torch_fidelity_on_the_same_image_folders(tmp_path, random
         folder.mkdir()
         for index, picture in enumerate(pictures):
             picture.save(folder / f"{index:03d}.png")
-    real = features_of_images(data.load("folder", kept, resolution=16), extractor, ALONE)
+    real = features_of_images(data.load("folder", kept, resolution=16), extractor, ALONE_ON_CPU)
     theirs = torch_fidelity.calculate_metrics(
         input1=str(written), input2=str(kept), fid=True, kid=True, prc=True, kid_subset_size=40,
         feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(random_weights),
@@ -116,7 +114,7 @@ def test_fine_tuned_inception_measures_the_data_set_at_the_size_of_the_networks(
     assert classify.main([*arguments, *weights_given, "--epochs", "1"]) == 0  # of 128x128
     assert store.find_stored("inception", train) is None
     lines = []
-    evaluation = choose_evaluation(options, train, ALONE, lines.append)
+    evaluation = choose_evaluation(options, train, ALONE_ON_CPU, lines.append)
     assert "training the inception whose features are compared, 5 epochs" in lines[0]
     path = store.find_stored("inception", train)
     assert store.describe(path).resolution == 64
@@ -129,7 +127,7 @@ def test_fine_tuned_inception_measures_the_data_set_at_the_size_of_the_networks(
     assert not torch.equal(before.Mixed_7c.branch_pool.bn.running_mean, after.Mixed_7c.branch_pool.bn.running_mean)
     lines.clear()
     monkeypatch.setattr("gan.runs.evaluation.fine_tuning", None)  # it is not trained again
-    choose_evaluation(options, train, ALONE, lines.append)
+    choose_evaluation(options, train, ALONE_ON_CPU, lines.append)
     assert len(lines) == 2 and lines[0].startswith(f"features of {path} (5 epochs")
 
 

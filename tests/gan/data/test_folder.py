@@ -53,8 +53,8 @@ def modes() -> dict[str, Image.Image]:
     transparent.info["transparency"] = 0
     upright = Image.Exif()
     upright[0x0112] = 6
-    turned = Image.fromarray(rgb)
-    turned.info["exif"] = upright.tobytes()
+    rotated = Image.fromarray(rgb)
+    rotated.info["exif"] = upright.tobytes()
     return {
         "rgb.png": Image.fromarray(rgb),
         "grey.png": Image.fromarray(rgb[..., 0]),
@@ -66,7 +66,7 @@ def modes() -> dict[str, Image.Image]:
         "palette.png": palette,
         "transparent.png": transparent,
         "cmyk.jpg": Image.fromarray(rgb).convert("CMYK"),
-        "phone.jpg": turned,
+        "phone.jpg": rotated,
     }
 
 
@@ -90,10 +90,10 @@ def test_folder_converts_every_mode_and_counts(tmp_path):
         "3 images transparency laid on white",
         "1 images converted from a palette",
         "1 images converted from CMYK",
-        "1 images turned upright as their EXIF orientation says",
+        "1 images rotated upright as their EXIF orientation says",
     }
-    turned = np.abs(by_name["phone.jpg"].astype(int) - np.rot90(rgb, -1)).mean()
-    assert turned < 5 < 20 < np.abs(by_name["phone.jpg"].astype(int) - rgb).mean()
+    rotated = np.abs(by_name["phone.jpg"].astype(int) - np.rot90(rgb, -1)).mean()
+    assert rotated < 5 < 20 < np.abs(by_name["phone.jpg"].astype(int) - rgb).mean()
 
 
 def test_folder_names_every_unreadable_file(tmp_path):

@@ -11,7 +11,7 @@ from gan import data
 from gan.classifiers import store
 from gan.classifiers.planar import PlanarClassifier
 from gan.commands import classify
-from gan.common.distributed import World
+from gan.common.distributed import ALONE_ON_CPU
 from gan.common.noise import draw_noise
 from gan.common.randomness import random_generator
 from gan.metrics.batch_norm import BATCHES, estimate_statistics
@@ -20,8 +20,6 @@ from gan.metrics.evaluation import Evaluation, labels_like
 from gan.metrics.extractors import PLANAR, classifier_extractor
 from gan.metrics.features import features_of_generator, features_of_images
 from gan.networks import build_generator
-
-ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +60,9 @@ def test_the_classifiers_of_cohen_and_welling(model, count):
     assert sum(parameter.numel() for parameter in network.parameters()) == count
     assert 2 + len(network.convs) == 7
     images = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    logits, turned = network(images), network(images.rot90(1, (2, 3)))
+    logits, rotated = network(images), network(images.rot90(1, (2, 3)))
     assert logits.shape == (3, 10)
-    change = (turned - logits).norm() / logits.norm()
+    change = (rotated - logits).norm() / logits.norm()
     assert change < 1e-5 if model == "p4cnn" else change > 1e-2
 
 
@@ -118,12 +116,12 @@ def test_distance_of_gaussians():
 
 def test_real_features_are_cached_under_data_and_extractor(digits, untrained, tmp_path):
     extractor = classifier_extractor(untrained, "cpu")
-    features = features_of_images(digits, extractor, ALONE)
+    features = features_of_images(digits, extractor, ALONE_ON_CPU)
     (file,) = (tmp_path / "cache" / "features").iterdir()
     assert digits.fingerprint in file.name and extractor.name in file.name
-    assert torch.equal(features_of_images(digits, extractor, ALONE), features)
+    assert torch.equal(features_of_images(digits, extractor, ALONE_ON_CPU), features)
     file.write_bytes(file.read_bytes()[:-8])
-    assert torch.equal(features_of_images(digits, extractor, ALONE), features)
+    assert torch.equal(features_of_images(digits, extractor, ALONE_ON_CPU), features)
 
 
 def test_evaluation_is_repeatable_and_named(digits, untrained, monkeypatch):
@@ -131,16 +129,18 @@ def test_evaluation_is_repeatable_and_named(digits, untrained, monkeypatch):
     network = build_generator("digits", "p4", width=0.1).eval()
     extractor, lines = classifier_extractor(untrained, "cpu"), []
     evaluation = Evaluation(
-        digits, extractor, samples=300, seed=0, world=ALONE, metrics=("fid", "kid", "pr"), log=lines.append
+        digits, extractor, samples=300, seed=0, world=ALONE_ON_CPU, metrics=("fid", "kid", "pr"), log=lines.append
     )
     assert "300 generated and 2,880 real images are fewer than 2,048" in lines[0]
     values = evaluation.of_generator(network)
     assert list(values) == [f"{m}-300-{extractor.name}" for m in ("fid", "kid", "kid-std", "precision", "recall")]
     assert evaluation.of_generator(network) == values
-    again = Evaluation(digits, extractor, samples=300, seed=0, world=ALONE, metrics=("fid", "pr"), log=lines.append)
+    again = Evaluation(
+        digits, extractor, samples=300, seed=0, world=ALONE_ON_CPU, metrics=("fid", "pr"), log=lines.append
+    )
     monkeypatch.setattr("gan.metrics.evaluation.neighbour_distances", None)  # the radii of the real ones are cached
     assert again.of_generator(network).items() < values.items()
-    other = features_of_generator(network, labels_like(digits, 300, 0), extractor, ALONE, seed=1)
+    other = features_of_generator(network, labels_like(digits, 300, 0), extractor, ALONE_ON_CPU, seed=1)
     assert frechet_distance(Gaussian.of(other), Gaussian.of(evaluation.real)) != values[evaluation.name()]
     assert evaluation.of_images(digits) == {f"fid-2880-{extractor.name}": pytest.approx(0, abs=1e-6)}
 
@@ -156,7 +156,7 @@ def test_moments_are_the_mean_over_the_batches():
     network = build_generator("digits", "p4", width=0.1)
     buffers = {name: b.clone() for name, b in network.named_buffers() if name.endswith(".u")}
     labels = torch.tensor([3, 3, 7])
-    estimate_statistics(network, labels, 16, 5, ALONE)
+    estimate_statistics(network, labels, 16, 5, ALONE_ON_CPU)
     assert not network.training
     assert all(torch.equal(b, buffers[name]) for name, b in network.named_buffers() if name in buffers)
     seen = []

@@ -12,7 +12,7 @@ import torch
 
 from gan import data
 from gan.commands import evaluate
-from gan.common.distributed import World
+from gan.common.distributed import ALONE_ON_CPU
 from gan.metrics.evaluation import Evaluation
 from gan.metrics.own_features import own_extractor
 
@@ -92,8 +92,7 @@ def test_the_frechet_distance_through_a_module_is_the_direct_one(mine):
     validation, train = data.load("digits", split="validation"), data.load("digits")
     extractor = own_extractor("mine:build", "cpu")
     assert extractor.name.startswith("mine.build-") and len(extractor.name) == len("mine.build-") + 8
-    world = World(0, 1, torch.device("cpu"))
-    evaluation = Evaluation(validation, extractor, samples=100, seed=0, world=world)
+    evaluation = Evaluation(validation, extractor, samples=100, seed=0, world=ALONE_ON_CPU)
     ((name, found),) = evaluation.of_images(train).items()
     assert name == f"fid-{len(train)}-{extractor.name}"
     a, b = by_hand(train.images), by_hand(validation.images)

@@ -87,8 +87,8 @@ def test_pix2pix_networks(group):
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None, name
     if group == "p4":
-        turned = translator.eval()(source.rot90(1, (2, 3)))
-        assert distance(turned, translator(source).rot90(1, (2, 3))) < 1e-5
+        rotated = translator.eval()(source.rot90(1, (2, 3)))
+        assert distance(rotated, translator(source).rot90(1, (2, 3))) < 1e-5
 
 
 # Feature maps out of each block, as the papers' tables list them.
@@ -194,9 +194,9 @@ def test_group_action_of_a_finer_group():
         torch.testing.assert_close(moved[element], (images[element] * disk).rot90(element // 2, (1, 2)))
     # R turns the gradient of a ramp from down to down and right; bilinear interpolation is exact on ramps.
     ramp = row.expand(1, 1, size, size)
-    turned = GroupAction("c8", size)(ramp, torch.tensor([1]))[0, 0]
+    rotated = GroupAction("c8", size)(ramp, torch.tensor([1]))[0, 0]
     inner = (row.abs() + column.abs()) <= 2
-    torch.testing.assert_close(turned[inner], ((row + column) / 2**0.5)[inner])
+    torch.testing.assert_close(rotated[inner], ((row + column) / 2**0.5)[inner])
 
 
 def test_is_subgroup():
@@ -263,7 +263,7 @@ def test_fully_symmetric_generator(preset, group, on_grid):
 
 @pytest.mark.parametrize(("symmetry", "invariant"), [("full", True), ("incomplete", False)])
 def test_law_of_the_images(symmetry, invariant):
-    """Two-sample test of images against other images turned: equal means, in units of their standard error?"""
+    """Two-sample test of images against other images rotated: equal means, in units of their standard error?"""
     generator = small(build_generator, "digits", "p4", symmetry=symmetry).eval()
     with torch.no_grad():
         generator.projection.bias.normal_()  # zero at the start, where the projected noise is almost isotropic

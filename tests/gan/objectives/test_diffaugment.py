@@ -16,7 +16,7 @@ def uniform(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def turned(numbers, element):
+def rotated(numbers, element):
     """The random numbers ``[B, NUMBERS]`` of images moved by an element of p4m: its matrix on both pairs of places."""
     places = numbers[:, 3:].unflatten(1, (2, 2))
     for _ in range(element % 4):  # (row, column) -> (-column, row) around the centre
@@ -33,7 +33,7 @@ def test_transforms_commute_with_the_group(size, element):
     numbers[:8] = numbers[:8].round()  # the ends of the intervals
     move = GroupAction("p4m", size)
     elements = torch.full((64,), element)
-    found = diffaugment(move(images, elements), turned(numbers, element))
+    found = diffaugment(move(images, elements), rotated(numbers, element))
     expected = move(diffaugment(images, numbers), elements)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)  # contrast's mean is summed in another order
     assert torch.equal(found == 0, expected == 0)
