@@ -15,7 +15,7 @@ from ._layout import plane_format, to_map_format
 from .groups import PointGroup, point_group
 from .ops.library import OPS
 
-ACTIVATION_SLOPES = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
+ACTIVATION_SLOPES: dict[str | None, float] = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
 
 # stride, padding, dilation, algorithm, backend, groups, as the operator takes them
 _Options = tuple[tuple[int, int], tuple[int, int], tuple[int, int], str, str, int]

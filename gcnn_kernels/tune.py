@@ -36,7 +36,7 @@ LAYERS = [
     *(("p4m", False, ci, co, n, 32) for ci, co, n in ((11, 11, 128), (11, 3, 128))),
 ]
 OPERATORS = ("conv", "conv_input_grad", "conv_weight_grad")
-DTYPES = (torch.bfloat16, torch.float32)
+DTYPES = torch.bfloat16, torch.float32
 testing = LazyModule("triton.testing")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,12 +13,12 @@ from torch import fx, nn
 from .layers import Unconvertible
 
 #: what works on every element alone, or on pairs of elements
-ELEMENTWISE = {
+ELEMENTWISE: set[Callable[..., Any]] = {
     operator.add, operator.iadd, operator.mul, operator.imul, operator.sub, operator.truediv, operator.neg,
     torch.add, torch.mul, torch.sub, torch.relu, torch.sigmoid, torch.tanh,
     F.relu, F.leaky_relu, F.gelu, F.silu, F.elu, F.relu6, F.hardswish, F.hardtanh, F.sigmoid, F.softplus,
 }  # fmt: skip
-SOFTMAX = {torch.softmax, torch.log_softmax, F.softmax, F.log_softmax}
+SOFTMAX: set[Callable[..., Any]] = {torch.softmax, torch.log_softmax, F.softmax, F.log_softmax}
 ELEMENTWISE_METHODS = {"add", "add_", "mul", "mul_", "relu", "relu_", "sigmoid", "tanh", "contiguous", "clone"}
 
 

@@ -28,10 +28,13 @@ class Conversion:
     """
 
     def __init__(self, network: fx.GraphModule, group: PointGroup, divisor: float, pool: type[nn.Module]):
-        self.network, self.graph = network, network.graph
-        self.modules = dict(network.named_modules())
-        self.group, self.divisor, self.pool = group, divisor, pool
-        self.multiples = _multiples(self.modules.values())
+        self.network: fx.GraphModule = network
+        self.graph: fx.Graph = network.graph
+        self.modules: dict[str, nn.Module] = dict(network.named_modules())
+        self.group: PointGroup = group
+        self.divisor: float = divisor
+        self.pool: type[nn.Module] = pool
+        self.multiples: dict[int, int] = _multiples(self.modules.values())
         self.values: dict[fx.Node, Value] = {}
         self.replaced: dict[str, tuple[nn.Module, Value]] = {}
         self.problems: list[str] = []

@@ -40,6 +40,12 @@ class GroupSelfAttention2d(Layer):
     The submodules are ``qkv``, from C to 3 C maps, and ``out``.
     """
 
+    channels: int
+    num_heads: int
+    any_order: bool
+    qkv: GroupLinear
+    out: GroupLinear
+
     def __init__(
         self,
         channels: int,

@@ -22,13 +22,25 @@ class _GroupConv(WeightedLayer):
     """What lifting and group convolution share. State dict: ``weight`` and ``bias``, shaped and ordered as GrouPy's."""
 
     _lifts: bool
+    point_group: PointGroup
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    stride: tuple[int, int]
     padding: tuple[int, int] | str
+    dilation: tuple[int, int]
+    padding_mode: str
+    groups: int
+    algorithm: str
+    backend: str
+    weight: nn.Parameter
+    bias: nn.Parameter | None
     # What is printed where it differs, in this order.
     _defaults: ClassVar[dict[str, object]] = {
         "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "dilation": (1, 1), "groups": 1,
         "bias": True, "padding_mode": "zeros", "algorithm": "auto", "backend": "auto",
     }  # fmt: skip
-    output_padding = (0, 0)
+    output_padding: tuple[int, int] = (0, 0)
 
     def __init__(
         self,
@@ -180,7 +192,7 @@ class GroupConvTranspose2d(_GroupConv):
             in_channels, out_channels, kernel_size, stride, padding, dilation, bias, "zeros", group,
             groups=groups, algorithm=algorithm, backend=backend, device=device, dtype=dtype,
         )  # fmt: skip
-        self.output_padding = checks.pair("output_padding", output_padding, 0)
+        self.output_padding: tuple[int, int] = checks.pair("output_padding", output_padding, 0)
 
     def _weight_shape(self) -> tuple[int, ...]:
         out = self.out_channels // self.groups

@@ -23,6 +23,13 @@ class GroupLinear(WeightedLayer):
     Parameters are ``weight`` ``[out_channels, in_channels, order]`` and ``bias`` ``[out_channels]``.
     """
 
+    point_group: PointGroup
+    in_channels: int
+    out_channels: int
+    algorithm: str
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
     def __init__(
         self,
         in_channels: int,

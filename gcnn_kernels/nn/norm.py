@@ -20,6 +20,10 @@ class _RunningMoments(Layer, _BatchNorm):
     Utilities that look for torch's batch norms, such as ``torch.optim.swa_utils.update_bn``, find these too.
     """
 
+    activation: str | None
+    sync: bool
+    backend: str
+
     def __init__(
         self,
         num_features: int,
@@ -112,6 +116,9 @@ class ConditionalGroupBatchNorm2d(_RunningMoments):
 
     The submodules ``scale`` and ``shift`` are ``nn.Linear(D, C)``, so that spectral norm and the like apply to them.
     """
+
+    scale: nn.Linear
+    shift: nn.Linear
 
     def __init__(
         self,

@@ -16,6 +16,8 @@ class Restrict(Layer):
     :func:`gcnn_kernels.restrict`.
     """
 
+    point_group: PointGroup
+    subgroup: PointGroup
     slots: torch.Tensor
 
     def __init__(self, group: str | PointGroup, subgroup: str | PointGroup):

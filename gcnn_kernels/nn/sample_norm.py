@@ -17,6 +17,12 @@ from .layer import Layer
 class _SampleNorm(Layer):
     """One scale and one shift per map, shared by its slots: so the norms are equivariant."""
 
+    num_features: int
+    eps: float
+    activation: str | None
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
     def __init__(
         self,
         num_features: int,
@@ -132,6 +138,8 @@ class GroupGroupNorm2d(_SampleNorm):
         num_groups: number of sets of channels; it divides ``num_features``.
         num_features, eps, affine, activation: as for :class:`GroupLayerNorm2d`.
     """
+
+    num_groups: int
 
     def __init__(
         self,

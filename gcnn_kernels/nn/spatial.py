@@ -42,6 +42,10 @@ class _Spatial(Layer):
 
 
 class _Windowed(_Spatial):
+    kernel_size: int
+    stride: int
+    padding: int
+
     def __init__(self, kernel_size: int, stride: int | None, padding: int):
         super().__init__()
         self.kernel_size = checks.whole("kernel_size", kernel_size, 1)
@@ -160,6 +164,11 @@ class SpatialFit2d(_Spatial):
         kernel_size, stride, padding, dilation: ints, those of the convolution.
     """
 
+    kernel_size: int
+    stride: int
+    padding: int
+    dilation: int
+
     def __init__(self, kernel_size: int, stride: int, padding: int = 0, dilation: int = 1):
         super().__init__()
         self.kernel_size = checks.whole("kernel_size", kernel_size, 1)
@@ -184,6 +193,8 @@ class SpatialInsertZeros2d(_Spatial):
     long as nothing is added on one side only (``output_padding``).
     """
 
+    stride: int
+
     def __init__(self, stride: int = 2):
         super().__init__()
         self.stride = checks.whole("stride", stride, 1)
@@ -204,6 +215,8 @@ class SpatialAdaptiveAvgPool2d(_Spatial):
     Args:
         output_size: height and width of the output, one number.
     """
+
+    output_size: int
 
     def __init__(self, output_size: int = 1):
         super().__init__()
@@ -226,6 +239,10 @@ class SpatialUpsample(_Spatial):
         mode: "nearest", "bilinear" or "bicubic".
         align_corners: as in ``torch.nn.Upsample``, for the latter two.
     """
+
+    scale_factor: int
+    mode: str
+    align_corners: bool
 
     def __init__(self, scale_factor: int = 2, mode: str = "nearest", align_corners: bool = False):
         super().__init__()
