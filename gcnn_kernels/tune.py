@@ -25,7 +25,7 @@ from .backends.triton import cost
 from .groups import point_group
 
 # group, input slots are those of an image, channels in, channels out, side of the plane, batch
-LAYERS = [
+LAYERS: list[tuple[str, bool, int, int, int, int]] = [
     *(("p4", True, ci, co, n, 64) for ci, co, n in ((1, 64, 28), (3, 64, 32), (128, 256, 7), (1024, 256, 8))),
     *(("p4", False, ci, co, n, 64) for ci, co, n in ((64, 128, 28), (128, 256, 14), (256, 128, 14), (128, 64, 28))),
     *(("p4", False, ci, co, n, 64) for ci, co, n in ((256, 192, 16), (192, 128, 32), (128, 96, 64), (64, 64, 32))),
@@ -37,7 +37,7 @@ LAYERS = [
 ]
 OPERATORS = ("conv", "conv_input_grad", "conv_weight_grad")
 DTYPES = torch.bfloat16, torch.float32
-testing = LazyModule("triton.testing")
+testing: LazyModule = LazyModule("triton.testing")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,7 +80,7 @@ def tune(device: torch.device, path: Path) -> None:
         draft.replace(path)
 
 
-def measured(device: torch.device) -> Iterator[dict]:
+def measured(device: torch.device) -> Iterator[dict[str, Any]]:
     """A record for every layer, operator and arithmetic: what it is, and milliseconds per algorithm.
 
     An algorithm that fails, for want of memory for instance, is reported and left out.

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from .._layout import to_map_format
-from .base import Filters
+from .base import ConvKernels, Filters
+from .problem import ConvProblem
 
 
 class Expansion:
@@ -18,7 +20,7 @@ class Expansion:
     def __init__(self, filters: Filters):
         self.filters = filters
 
-    def conv(self, problem, x, weight, bias):
+    def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         stack = self.filters.expand_filters(weight, problem.group)
         if bias is not None:
             bias = bias.repeat_interleave(problem.group.order)
@@ -27,14 +29,14 @@ class Expansion:
         )
         return _from_planar(y, problem.group.order, like=x)
 
-    def conv_input_grad(self, problem, grad, weight):
+    def conv_input_grad(self, problem: ConvProblem, grad: Tensor, weight: Tensor) -> Tensor:
         stack = self.filters.expand_filters(weight, problem.group)
         shape = (problem.batch, problem.in_channels * problem.in_slots, *problem.in_size)
         planar_x = grad.new_empty(1).expand(shape)  # its values are not read
         gx, _, _ = _convolution_backward(problem, _to_planar(problem, grad), planar_x, stack, [True, False, False])
         return _from_planar(gx, problem.in_slots, like=grad)
 
-    def conv_weight_grad(self, problem, grad, x):
+    def conv_weight_grad(self, problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
         k, order = problem.kernel, problem.group.order
         shape = (problem.out_channels * order, problem.in_channels // problem.groups * problem.in_slots, k, k)
         stack = grad.new_empty(1).expand(shape)
@@ -48,12 +50,12 @@ class ExpandedConv:
     """The convolutions of a backend that has this algorithm alone."""
 
     def __init__(self, filters: Filters):
-        self.algorithms = {"expand": Expansion(filters)}
+        self.algorithms: dict[str, ConvKernels] = {"expand": Expansion(filters)}
 
-    def unsupported(self, problem, algorithm):
+    def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
         return None if algorithm in ("auto", "expand") else f"it has the algorithm 'expand' only, not {algorithm!r}"
 
-    def choose_algorithm(self, problem):
+    def choose_algorithm(self, problem: ConvProblem) -> str:
         return "expand"
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
+
+OneResult = Callable[..., Tensor]
+ThreeResults = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
-def composed(norm_stats, norm_apply, norm_backward_sums, norm_backward_input):
+def composed(
+    norm_stats: Callable[..., tuple[Tensor, Tensor]],
+    norm_apply: Callable[..., Tensor],
+    norm_backward_sums: Callable[..., tuple[Tensor, Tensor]],
+    norm_backward_input: Callable[..., Tensor],
+) -> tuple[OneResult, ThreeResults, ThreeResults]:
     """``norm_eval``, ``norm_train`` and ``norm_backward`` of ``base.Norm`` out of its four kernels."""
 
     def norm_eval(x, mean, var, affine, eps):
@@ -25,12 +36,12 @@ def composed(norm_stats, norm_apply, norm_backward_sums, norm_backward_input):
     return norm_eval, norm_train, norm_backward
 
 
-def weighted_totals(sum_g, sum_gx, weight):
+def weighted_totals(sum_g: Tensor, sum_gx: Tensor, weight: Tensor | None) -> Tensor:
     """``[2, C]``: the totals over the batch of weight * g and weight * g * xhat, from the sums ``[B, C]``."""
     sums = torch.stack([sum_g, sum_gx])
     return (sums if weight is None else sums * weight.to(sums.dtype)).sum(1)
 
 
-def per_map(t):
+def per_map(t: Tensor) -> Tensor:
     """``[C]`` or ``[B, C]`` -> broadcastable to ``[B, C, S, H, W]``."""
     return t[..., None, None, None]

@@ -26,6 +26,7 @@ from torch import Tensor
 from .._layout import map_format
 from ..groups import PointGroup
 from .base import accumulator
+from .problem import ConvProblem
 
 WORKSPACE = 64 * 2**20  # bytes that the coefficients of a chunk of pixels may take
 _ROWS = 128  # a chunk has a multiple of this many pixels, whole tiles of any matrix product
@@ -109,7 +110,7 @@ class Staged:
     def __init__(self, staging: Staging):
         self.staging = staging
 
-    def conv(self, problem, x, weight, bias=None):
+    def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
         y = torch.empty(problem.computed_shape, dtype=x.dtype, device=x.device, memory_format=map_format(x))
         group, k = problem.group, problem.kernel
@@ -140,7 +141,7 @@ class Staged:
 
     conv_input_grad = conv
 
-    def conv_weight_grad(self, problem, grad, x):
+    def conv_weight_grad(self, problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
         weight_grad = torch.empty(problem.weight_shape, dtype=x.dtype, device=x.device)
         group, size = problem.group, problem.out_size
         pixels = problem.batch * math.prod(size)
@@ -166,7 +167,7 @@ class Staged:
         return weight_grad
 
 
-def unsupported_group(problem, algorithm: str) -> str | None:
+def unsupported_group(problem: ConvProblem, algorithm: str) -> str | None:
     """Why the group's Fourier transform cannot serve a problem, or None; ``algorithm`` is the name for the message."""
     if problem.group.rotations != 4:
         return f"the algorithm {algorithm!r} serves p4 and p4m, not {problem.group.name}"

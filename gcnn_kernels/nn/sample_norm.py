@@ -83,7 +83,7 @@ class GroupLayerNorm2d(_SampleNorm):
         values = x.to(torch.promote_types(x.dtype, torch.float32))
         var, mean = torch.var_mean(values, dim=(1, 2), correction=0, keepdim=True)
         y = (values - mean) * (var + self.eps).rsqrt()
-        if self.weight is not None:
+        if self.weight is not None and self.bias is not None:
             y = y * per_map(self.weight) + per_map(self.bias)
         return self._activate(y).to(x.dtype)
 

@@ -16,7 +16,7 @@ from ..backends.norm_formulas import per_map, weighted_totals
 from .batching import fold, unfold
 from .library import OPS, define
 
-collectives = LazyModule("torch.distributed.nn.functional")  # differentiable ones; few processes need them
+collectives: LazyModule = LazyModule("torch.distributed.nn.functional")  # differentiable ones; few processes need them
 _OPTIONS = "float eps, float slope, bool sync, str backend"
 
 

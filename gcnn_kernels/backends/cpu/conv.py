@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from torch import Tensor
+
 from ..base import ConvKernels, Filters
 from ..expansion import Expansion
+from ..problem import ConvProblem
 from . import cost, depthwise, kernels, parts
 from .correlations import has_algorithm
 
@@ -23,7 +28,7 @@ class CpuConv:
             "expand": Expansion(filters),
         }
 
-    def unsupported(self, problem, algorithm):
+    def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
         lifting = problem.in_slots == 1
         if algorithm == "staged":
             return "the algorithm 'staged' is for GPUs; the backend 'reference' has it for any device"
@@ -43,12 +48,13 @@ class CpuConv:
                 return "the algorithm 'direct' exists for lifting and depthwise convolutions, not for dense group ones"
         return None
 
-    def choose_algorithm(self, problem):
+    def choose_algorithm(self, problem: ConvProblem) -> str:
         if problem.groups > 1:
             if self.unsupported(problem, "direct") is None:
                 return "direct" if cost.depthwise_pays(problem) else "expand"
-            fast = self.unsupported(problem, "fourier") is None and cost.parts_pay(problem)
-            return "fourier" if fast else "expand"
+            if self.unsupported(problem, "fourier") is None and cost.parts_pay(problem):
+                return "fourier"
+            return "expand"
         fast = "direct" if problem.in_slots == 1 else "fourier"
         return "expand" if self.unsupported(problem, fast) else fast
 
@@ -56,14 +62,14 @@ class CpuConv:
 class _ByGroups:
     """One algorithm, by different modules for ``groups`` = 1 and more."""
 
-    def __init__(self, one, more):
+    def __init__(self, one: Any, more: Any):
         self.one, self.more = one, more
 
-    def conv(self, problem, x, weight, bias=None):
+    def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return (self.one if problem.groups == 1 else self.more).conv(problem, x, weight, bias)
 
-    def conv_input_grad(self, problem, grad, weight):
+    def conv_input_grad(self, problem: ConvProblem, grad: Tensor, weight: Tensor) -> Tensor:
         return (self.one if problem.groups == 1 else self.more).conv_input_grad(problem, grad, weight)
 
-    def conv_weight_grad(self, problem, grad, x):
+    def conv_weight_grad(self, problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
         return (self.one if problem.groups == 1 else self.more).conv_weight_grad(problem, grad, x)

@@ -22,6 +22,7 @@ from functools import lru_cache
 import torch
 
 from ..base import accumulator
+from ..problem import ConvProblem
 from .correlations import has_algorithm, tap_transform
 
 _TRANSFORM = {4: 16, 8: 45}
@@ -33,13 +34,13 @@ _WIDEST_IMAGE = 16  # channels; with more, a vector of products is loaded for to
 _WIDEST_SPREAD = 32  # channels; with more, the sums of a few rows do not stay in cache before they are spread
 
 
-def parts_pay(problem) -> bool:
+def parts_pay(problem: ConvProblem) -> bool:
     """Whether a grouped convolution is faster part by part than with the filter stack and grouped ``conv2d``."""
     least = _NARROWEST_PART[problem.group.order] * (4 if problem.kernel == 1 else 1)
     return min(problem.in_channels, problem.out_channels) >= least * problem.groups
 
 
-def depthwise_pays(problem) -> bool:
+def depthwise_pays(problem: ConvProblem) -> bool:
     """Whether a depthwise convolution is faster with its own kernel than with the filter stack.
 
     Of order 8 the stack fills vectors of 8 with slots, whatever the number of channels.
@@ -49,7 +50,7 @@ def depthwise_pays(problem) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def conv_form(problem, backward: bool) -> tuple[str, bool]:
+def conv_form(problem: ConvProblem, backward: bool) -> tuple[str, bool]:
     """The form of the convolution, or of its input gradient, and whether it spreads."""
     if problem.in_slots == 1:
         return _lifting_form(problem, backward)
@@ -72,7 +73,7 @@ def conv_form(problem, backward: bool) -> tuple[str, bool]:
 
 
 @lru_cache(maxsize=1024)
-def weight_grad_form(problem) -> tuple[str, bool]:
+def weight_grad_form(problem: ConvProblem) -> tuple[str, bool]:
     """The form of the weight gradient, and whether it is the backward correlation's, which gathers the gradient."""
     cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, False)
     if problem.in_slots > 1:

@@ -9,20 +9,22 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..._constants import constant
 from ..._layout import to_map_format
 from ..base import accumulator
 from ..filter_indices import filter_sources
+from ..problem import ConvProblem
 from .kernels import channels_last
 
 
-def serves(problem) -> bool:
+def serves(problem: ConvProblem) -> bool:
     """Whether every map is convolved by itself, to one map."""
     return problem.groups == problem.in_channels == problem.out_channels
 
 
-def conv(problem, x, weight, bias=None):
+def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
     dtype = accumulator(x.dtype)
     filters = weight.to(dtype).flatten(1).T.contiguous()
@@ -38,7 +40,7 @@ def conv(problem, x, weight, bias=None):
 conv_input_grad = conv
 
 
-def conv_weight_grad(problem, grad, x):
+def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
     if 0 in grad.shape:
         return x.new_zeros(problem.weight_shape)
     dtype = accumulator(x.dtype)

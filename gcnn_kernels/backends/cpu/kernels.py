@@ -6,14 +6,16 @@ They compute in float32 and float64; half precision is converted.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..._layout import to_map_format
 from ..base import accumulator
+from ..problem import ConvProblem
 from . import cost
 from .correlations import correlations, tap_transform
 
 
-def conv(problem, x, weight, bias=None):
+def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
     backward = problem.adjoint
     dtype = accumulator(x.dtype)
@@ -37,7 +39,7 @@ def conv(problem, x, weight, bias=None):
 conv_input_grad = conv
 
 
-def conv_weight_grad(problem, grad, x):
+def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
     if 0 in grad.shape:
         return x.new_zeros(problem.weight_shape)
     dtype = accumulator(x.dtype)
@@ -63,6 +65,6 @@ def _tables(problem, dtype, form, backward):
     )
 
 
-def channels_last(x, dtype):
+def channels_last(x: Tensor, dtype: torch.dtype) -> Tensor:
     """x in the kernels' dtype and memory format."""
     return x.to(dtype).contiguous(memory_format=torch.channels_last_3d)

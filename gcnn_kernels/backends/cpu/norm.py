@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from ..base import accumulator
+from ..base import Affine, accumulator
 from ..compiled import CompiledNorm, dense, dense_like, parameters
 
 
 class CpuNorm(CompiledNorm):
     """The four kernels, and fused ones for what they compose to."""
 
-    def norm_eval(self, x, mean, var, affine, eps):
+    def norm_eval(self, x: Tensor, mean: Tensor, var: Tensor, affine: Affine, eps: float) -> Tensor:
         weight, bias, slope = affine
         x, channels_last = dense(x)
         y = torch.empty_like(x)
         self.kernels.norm_eval(x, channels_last, *parameters(mean, var, weight, bias), eps, slope, y)
         return y
 
-    def norm_train(self, x, affine, eps):
+    def norm_train(self, x: Tensor, affine: Affine, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         weight, bias, slope = affine
         x, channels_last = dense(x)
         mean = x.new_empty(x.shape[1], dtype=accumulator(x.dtype))
@@ -27,7 +28,9 @@ class CpuNorm(CompiledNorm):
         self.kernels.norm_train(x, channels_last, weight, bias, eps, slope, mean, var, y)
         return y, mean, var
 
-    def norm_backward(self, grad, x, mean, var, affine, count, eps):
+    def norm_backward(
+        self, grad: Tensor, x: Tensor, mean: Tensor, var: Tensor, affine: Affine, count: int, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         weight, bias, slope = affine
         x, channels_last = dense(x)
         gx = torch.empty_like(x)

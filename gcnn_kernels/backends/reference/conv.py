@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ..base import ConvKernels
 from ..expansion import Expansion
+from ..problem import ConvProblem
 from ..staged import Staged, unsupported_group
 from . import filters, staging
 
 algorithms: dict[str, ConvKernels] = {"expand": Expansion(filters), "staged": Staged(staging)}
 
 
-def unsupported(problem, algorithm):
+def unsupported(problem: ConvProblem, algorithm: str) -> str | None:
     if algorithm == "staged":
         return unsupported_group(problem, algorithm)
     if algorithm not in ("auto", "expand"):
@@ -18,5 +19,5 @@ def unsupported(problem, algorithm):
     return None
 
 
-def choose_algorithm(problem):
+def choose_algorithm(problem: ConvProblem) -> str:
     return "expand"

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..._constants import constant
 from ..base import accumulator
 
+if TYPE_CHECKING:
+    from ..staged import Coefficients, Windows
 
-def gather(x, windows, first, out):
+
+def gather(x: Tensor, windows: Windows, first: int, out: Coefficients) -> None:
     group, kernel = out.group, windows.kernel
     batch, channels = x.shape[:2]
     dtype = accumulator(x.dtype)
     count = max(0, min(out.rows, batch * windows.size[0] * windows.size[1] - first))
     b, i, j = _pixels(first, count, windows.size, x.device)
-    taps, slots = _moved_taps(group, kernel), range(group.order)
+    taps, slots = _moved_taps(group, kernel), list(range(group.order))
     if windows.filters and windows.adjoint:
-        taps, slots = taps[:1].expand_as(taps), group.inverse
+        taps, slots = taps[:1].expand_as(taps), group.inverse.tolist()
     values = []
     for slot, (tap_row, tap_column) in zip(slots, taps.to(x.device), strict=True):
         row, row_in = _read_positions(i, tap_row, windows, 0, x.shape[3])
@@ -41,7 +46,7 @@ def gather(x, windows, first, out):
     out.double.unflatten(3, (kernel**2, -1))[:, :count, ..., :channels] = double.movedim(1, 2).to(out.double.dtype)
 
 
-def scatter(coefficients, kernel, bias, y, first):
+def scatter(coefficients: Coefficients, kernel: int, bias: Tensor | None, y: Tensor, first: int) -> None:
     group, double = coefficients.group, coefficients.double
     batch, channels, _, height, width = y.shape
     size = height - kernel + 1, width - kernel + 1

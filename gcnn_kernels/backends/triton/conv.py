@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..expansion import Expansion
+from ..problem import ConvProblem
 from ..staged import Staged
 from . import direct, filters, fourier, staging
 from .cost import choose_algorithm, unsupported_algorithm
 
 __all__ = ["algorithms", "choose_algorithm", "unsupported"]
 
-algorithms = {"direct": direct, "fourier": fourier, "staged": Staged(staging), "expand": Expansion(filters)}
+algorithms: dict[str, Any] = {
+    "direct": direct,
+    "fourier": fourier,
+    "staged": Staged(staging),
+    "expand": Expansion(filters),
+}
 
 
-def unsupported(problem, algorithm):
+def unsupported(problem: ConvProblem, algorithm: str) -> str | None:
     """Why this problem cannot be served with this algorithm, or None."""
     shapes = problem.in_shape, problem.out_shape
     counted = max(max(b * height * width, c * s * height * width) for b, c, s, height, width in shapes)

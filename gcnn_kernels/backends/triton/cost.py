@@ -14,10 +14,12 @@ import os
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..base import ALGORITHMS, accumulator
+from ..problem import ConvProblem
 from ..staged import chunk, padded, unsupported_group
 from .arithmetic import dot_precision
 
@@ -63,7 +65,7 @@ def user_table(name: str) -> Path:
 
 
 @cache
-def table(name: str) -> dict:
+def table(name: str) -> dict[str, Any]:
     """The shipped table of a generation, or the user's own where there is one.
 
     Raises:
@@ -87,7 +89,7 @@ def arithmetic(dtype: torch.dtype) -> str:
     return "tf32" if dot_precision(dtype) == "tf32" else "32"
 
 
-def choose_algorithm(problem) -> str:
+def choose_algorithm(problem: ConvProblem) -> str:
     """The algorithm with the least expected time."""
     return _choose_algorithm(problem, arithmetic(problem.dtype), tuple(candidates(problem)))
 
@@ -99,7 +101,7 @@ def _choose_algorithm(problem, kind, served):
     return min(times, key=times.get)
 
 
-def candidates(problem) -> list[str]:
+def candidates(problem: ConvProblem) -> list[str]:
     """The algorithms among which to choose.
 
     "staged" is none of them in float32 where torch is set to compute convolutions and matrix products differently:
@@ -113,7 +115,7 @@ def candidates(problem) -> list[str]:
     return served
 
 
-def unsupported_algorithm(problem, algorithm: str) -> str | None:
+def unsupported_algorithm(problem: ConvProblem, algorithm: str) -> str | None:
     """Why an algorithm cannot serve a problem that the others may, or None."""
     if algorithm == "expand":
         return None
@@ -145,7 +147,7 @@ def _measured(problem, kind) -> dict[str, float] | None:
     return nearest
 
 
-def layer_key(problem, kind) -> dict:
+def layer_key(problem: ConvProblem, kind: str) -> dict[str, Any]:
     """What must be equal for a measured layer to speak for another."""
     return {
         "op": problem.op,
@@ -156,7 +158,7 @@ def layer_key(problem, kind) -> dict:
     }
 
 
-def layer_sizes(problem) -> dict:
+def layer_sizes(problem: ConvProblem) -> dict[str, int]:
     return {
         "in_channels": problem.in_channels,
         "out_channels": problem.out_channels,
@@ -164,7 +166,7 @@ def layer_sizes(problem) -> dict:
     }
 
 
-def expected_time(problem, algorithm: str, kind: str) -> float:
+def expected_time(problem: ConvProblem, algorithm: str, kind: str) -> float:
     """Seconds: the larger of arithmetic and memory traffic, plus the launches.
 
     The filter stack's products are counted for "direct" and "expand"; "fourier" has 6 of 16 (p4) or 12 of 64 (p4m) of
@@ -246,7 +248,7 @@ def _padding(problem, tile) -> float:
     return math.prod(math.ceil(max(1, n) / t) * t / max(1, n) for n, t in ((columns, tile.columns), (rows, tile.rows)))
 
 
-def choose_tile(problem, algorithm: str) -> Tile:
+def choose_tile(problem: ConvProblem, algorithm: str) -> Tile:
     """The tile for "direct" or "fourier"."""
     return _choose_tile(problem, algorithm, arithmetic(problem.dtype))
 

@@ -13,9 +13,11 @@ from functools import lru_cache
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from ..base import accumulator
 from ..filter_indices import filter_sources, filter_targets
+from ..problem import ConvProblem
 from .arithmetic import dot_precision
 from .cost import choose_tile
 from .index import pixel, read_position, scaled_strides
@@ -211,7 +213,7 @@ def _table(group, in_slots, k, device, op):
     return sources.to(torch.int32).contiguous()
 
 
-def packed_weight(weight, adjoint):
+def packed_weight(weight: Tensor, adjoint: bool) -> Tensor:
     """``[Cout, Cin, S, k, k]`` -> ``[S*k*k, Cin, Cout]`` (adjoint: ``[S*k*k, Cout, Cin]``), rows padded.
 
     A copy of the weights' own size; the padding lets rows of any width load in whole vectors.
@@ -223,7 +225,7 @@ def packed_weight(weight, adjoint):
     return packed
 
 
-def conv(problem, x, weight, bias=None):
+def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
     y = empty_map("the convolution's input gradient" if problem.adjoint else "the convolution's output",
                   problem.computed_shape, x)  # fmt: skip
@@ -255,7 +257,7 @@ def conv(problem, x, weight, bias=None):
 conv_input_grad = conv
 
 
-def conv_weight_grad(problem, grad, x):
+def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
     tile = choose_tile(problem, "direct")
     batch, channels, order, height, width = grad.shape
     x_channels, x_slots = x.shape[1:3]

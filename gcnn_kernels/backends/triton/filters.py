@@ -7,7 +7,9 @@ from functools import lru_cache
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from ...groups import PointGroup
 from ..base import accumulator
 from ..filter_indices import filter_sources, filter_targets
 from .launch import DTYPES, empty, launch
@@ -56,7 +58,7 @@ def _table(group, in_slots, k, device, expanding):
     return table(group, in_slots, k, device).to(torch.int32)
 
 
-def expand_filters(weight, group):
+def expand_filters(weight: Tensor, group: PointGroup) -> Tensor:
     cout, cin, slots, k, _ = weight.shape
     weight = weight.contiguous()
     shape = (cout * group.order, cin * slots, k, k)
@@ -69,7 +71,7 @@ def expand_filters(weight, group):
     return stack
 
 
-def reduce_filters(stack, group, in_slots):
+def reduce_filters(stack: Tensor, group: PointGroup, in_slots: int) -> Tensor:
     k = stack.shape[-1]
     cout, cin = stack.shape[0] // group.order, stack.shape[1] // in_slots
     stack = stack.contiguous()

@@ -20,8 +20,10 @@ import torch
 import torch.nn.functional as F
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from ..base import accumulator
+from ..problem import ConvProblem
 from ..staged import padded
 from .arithmetic import dot_precision
 from .cost import choose_tile
@@ -355,7 +357,7 @@ def _in_whole_vectors(x):
     return copy
 
 
-def conv(problem, x, weight, bias=None):
+def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
     y = empty_map("the convolution's input gradient" if problem.adjoint else "the convolution's output",
                   problem.computed_shape, x)  # fmt: skip
@@ -398,7 +400,7 @@ def conv(problem, x, weight, bias=None):
 conv_input_grad = conv
 
 
-def conv_weight_grad(problem, grad, x):
+def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
     tile = choose_tile(problem, "fourier")
     pixels = problem.batch * math.prod(problem.out_size)
     if pixels == 0:

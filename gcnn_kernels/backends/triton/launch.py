@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cache
+from typing import Any
 
 import torch
 import triton
@@ -33,7 +35,7 @@ SIZES = (
 )  # fmt: skip
 
 
-def jit(function):
+def jit(function: Callable) -> Any:
     """``triton.jit`` for kernels whose ``SIZES`` are no part of the program."""
     names = inspect.signature(function).parameters
     return triton.jit(function, do_not_specialize=[name for name in SIZES if name in names])
@@ -42,7 +44,7 @@ def jit(function):
 INTERPRETED = triton.knobs.runtime.interpret  # fixed when the kernels are decorated, so on import
 
 
-def launch(kernel, grid, *arguments, **meta) -> None:
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **meta: Any) -> None:
     """Runs a kernel on the device, and the current stream there, of its first argument, a tensor."""
     first = arguments[0]
     with torch.cuda.device(first.device) if first.is_cuda else nullcontext():
@@ -75,12 +77,18 @@ def aligned_strides(x: torch.Tensor, align: int) -> list[int]:
     return [stride if axis == 1 else stride // align for axis, stride in enumerate(x.stride())]
 
 
-def dot_dtype(dtype: torch.dtype):
+def dot_dtype(dtype: torch.dtype) -> tl.dtype:
     """What the operands of ``tl.dot`` are: the interpreter has no bfloat16 arithmetic."""
     return tl.float32 if INTERPRETED and dtype == torch.bfloat16 else DTYPES[dtype]
 
 
-def empty(what: str, shape, dtype, device, memory_format=torch.contiguous_format) -> torch.Tensor:
+def empty(
+    what: str,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> torch.Tensor:
     """``torch.empty`` whose out-of-memory error says what was asked for."""
     try:
         return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
@@ -91,12 +99,12 @@ def empty(what: str, shape, dtype, device, memory_format=torch.contiguous_format
         ) from error
 
 
-def empty_map(what: str, shape, like: torch.Tensor) -> torch.Tensor:
+def empty_map(what: str, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
     """A map of that shape in the dtype and memory format of ``like``."""
     return empty(what, shape, like.dtype, like.device, map_format(like))
 
 
-def split_sum(tiles, steps, bytes_per_split, device):
+def split_sum(tiles: int, steps: int, bytes_per_split: int, device: torch.device) -> tuple[int, int]:
     """In how many parts to sum so that all multiprocessors work, within ``WORKSPACE``, and the steps of each part."""
     wanted = triton.cdiv(4 * multiprocessors(device), tiles)
     splits = max(1, min(wanted, steps // 8, WORKSPACE // bytes_per_split))

@@ -16,10 +16,11 @@ from math import gcd
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from ..._layout import map_format, to_map_format
-from ..base import accumulator
-from ..norm_formulas import composed
+from ..base import Affine, accumulator
+from ..norm_formulas import OneResult, ThreeResults, composed
 from .launch import DTYPES, empty, empty_map, launch, multiprocessors
 
 ALIGNMENT = 16  # numbers; Triton knows of a stride's divisibility by 16 only
@@ -322,7 +323,7 @@ def _dense(x):
     return to_map_format(x, x)
 
 
-def norm_stats(x):
+def norm_stats(x: Tensor) -> tuple[Tensor, Tensor]:
     x, sums = _dense(x), accumulator(x.dtype)
     if x.numel() == 0:
         return torch.full((2, x.shape[1]), torch.nan, dtype=sums, device=x.device).unbind()
@@ -347,7 +348,7 @@ def _parts(view):
     return samples, view.chunks, view.channels * view.chunks, 1, view.chunks
 
 
-def norm_apply(x, mean, rstd, affine):
+def norm_apply(x: Tensor, mean: Tensor, rstd: Tensor, affine: Affine) -> Tensor:
     x = _dense(x)
     y = empty_map("the norm's output", x.shape, x)
     if x.numel():
@@ -360,7 +361,7 @@ def norm_apply(x, mean, rstd, affine):
     return y
 
 
-def norm_backward_sums(grad, x, mean, rstd, affine):
+def norm_backward_sums(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, affine: Affine) -> tuple[Tensor, Tensor]:
     x = _dense(x)
     grad = to_map_format(grad, x)
     batch, channels = x.shape[:2]
@@ -383,7 +384,9 @@ def norm_backward_sums(grad, x, mean, rstd, affine):
     return out[0], out[1]
 
 
-def norm_backward_input(grad, x, mean, rstd, affine, mean_g, mean_gx):
+def norm_backward_input(
+    grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, affine: Affine, mean_g: Tensor, mean_gx: Tensor
+) -> Tensor:
     x = _dense(x)
     grad = to_map_format(grad, x)
     dx = empty_map("the norm's input gradient", x.shape, x)
@@ -397,6 +400,9 @@ def norm_backward_input(grad, x, mean, rstd, affine, mean_g, mean_gx):
     return dx
 
 
+norm_eval: OneResult
+norm_train: ThreeResults
+norm_backward: ThreeResults
 norm_eval, norm_train, norm_backward = composed(norm_stats, norm_apply, norm_backward_sums, norm_backward_input)
 
 

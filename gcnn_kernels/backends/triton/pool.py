@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from ..._layout import map_format, to_map_format
 from .launch import empty, empty_map, launch
@@ -68,7 +69,7 @@ def _launch(kernel, tensors, x, slots, total):
         launch(kernel, (triton.cdiv(total, BLOCK),), *tensors, _inner(x), total, SLOTS=slots, BLOCK=BLOCK)
 
 
-def group_max(x):
+def group_max(x: Tensor) -> tuple[Tensor, Tensor]:
     x = to_map_format(x, x)
     shape = (*x.shape[:2], 1, *x.shape[3:])
     value = empty_map("the maximum over the group", shape, x)
@@ -77,7 +78,7 @@ def group_max(x):
     return value.squeeze(2), index.squeeze(2)
 
 
-def group_max_scatter(grad, index, slots):
+def group_max_scatter(grad: Tensor, index: Tensor, slots: int) -> Tensor:
     index = _dense_slots(index)
     grad = to_map_format(grad.unsqueeze(2), index)
     shape = (*grad.shape[:2], slots, *grad.shape[3:])
@@ -86,7 +87,7 @@ def group_max_scatter(grad, index, slots):
     return out
 
 
-def group_max_gather(x, index):
+def group_max_gather(x: Tensor, index: Tensor) -> Tensor:
     index = _dense_slots(index)
     x = to_map_format(x, index)
     out = empty("the gathered values", index.shape, x.dtype, x.device, map_format(index))

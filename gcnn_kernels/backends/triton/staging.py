@@ -7,15 +7,20 @@ maps as many bytes as the maps' channels allow (``launch.alignment``).
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from ..base import accumulator
 from .cost import piece
 from .index import moved_tap, pixel
 from .launch import DTYPES, aligned_strides, alignment, jit, launch, wide
 from .transforms import adjoint_transform, read_moved, scaled, transform
+
+if TYPE_CHECKING:
+    from ..staged import Coefficients, Windows
 
 _NUMBERS = 1024  # of one slot per program; a thread of the four warps holds eight of each slot
 _CHANNELS = 128
@@ -145,7 +150,7 @@ def scatter_kernel(
         tl.store(y + to, value.to(y.dtype.element_ty), mask=row_in & channel_in[None, :])
 
 
-def gather(x, windows, first, out):
+def gather(x: Tensor, windows: Windows, first: int, out: Coefficients) -> None:
     batch, channels, _, height, width = x.shape
     vector, align = 16 // out.single.element_size(), alignment(x)
     padded = out.columns // windows.kernel**2
@@ -164,7 +169,7 @@ def gather(x, windows, first, out):
     )  # fmt: skip
 
 
-def scatter(coefficients, kernel, bias, y, first):
+def scatter(coefficients: Coefficients, kernel: int, bias: Tensor | None, y: Tensor, first: int) -> None:
     batch, channels, _, height, width = y.shape
     size = height - kernel + 1, width - kernel + 1
     # The coefficients of a map are padded for its dtype, which may be narrower than theirs.
