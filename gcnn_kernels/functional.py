@@ -340,37 +340,33 @@ def group_batch_norm(
     slope = ACTIVATION_SLOPES[activation]
     maps = x if x.dim() == 5 else x.unsqueeze(2)
     if training:
-        y = _train_batch_norm(maps, running_mean, running_var, weight, bias, momentum, eps, slope, sync, backend)
+        if sync and not dist.is_initialized():
+            raise RuntimeError("sync: expected an initialised torch.distributed process group, got none")
+        count: int | Tensor = x.numel() // channels
+        if count < 2 and not sync:
+            raise ValueError(f"x: expected more than one value per channel when training, got shape {tuple(x.shape)}")
+        y, mean, var, total = OPS.batch_norm(maps, weight, bias, eps, slope, sync, backend)
+        _update_running(running_mean, running_var, momentum, mean, var, total if sync else count)
     else:
         y = OPS.batch_norm_eval(maps, running_mean, running_var, weight, bias, eps, slope, backend)
     return y if x.dim() == 5 else y.squeeze(2)
 
 
-def _train_batch_norm(
-    x: Tensor,
+def _update_running(
     running_mean: Tensor | None,
     running_var: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
     momentum: float,
-    eps: float,
-    slope: float,
-    sync: bool,
-    backend: str,
-) -> Tensor:
-    if sync and not dist.is_initialized():
-        raise RuntimeError("sync: expected an initialised torch.distributed process group, got none")
-    if x.numel() // x.shape[1] < 2 and not sync:
-        raise ValueError(f"x: expected more than one value per channel when training, got shape {tuple(x.shape)}")
-    y, mean, var, count = OPS.batch_norm(x, weight, bias, eps, slope, sync, backend)
+    mean: Tensor,
+    var: Tensor,
+    count: int | Tensor,
+) -> None:
+    """By the batch's mean and biased variance, which are of ``count`` values per map."""
     with torch.no_grad():
         if running_mean is not None:
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
         if running_var is not None:
-            n = count if sync else x.numel() // x.shape[1]
-            unbiased = var * (n / (n - 1))
+            unbiased = var * (count / (count - 1))
             running_var.lerp_(unbiased.to(running_var.dtype), momentum)
-    return y
 
 
 def group_linear(

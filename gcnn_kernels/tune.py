@@ -24,8 +24,9 @@ from .backends.base import LazyModule
 from .backends.triton import cost
 from .groups import point_group
 
-# group, input slots are those of an image, channels in, channels out, side of the plane, batch
-LAYERS: list[tuple[str, bool, int, int, int, int]] = [
+# group, whether it lifts, channels in, channels out, side of the plane, batch
+Layer = tuple[str, bool, int, int, int, int]
+LAYERS: list[Layer] = [
     *(("p4", True, ci, co, n, 64) for ci, co, n in ((1, 64, 28), (3, 64, 32), (128, 256, 7), (1024, 256, 8))),
     *(("p4", False, ci, co, n, 64) for ci, co, n in ((64, 128, 28), (128, 256, 14), (256, 128, 14), (128, 64, 28))),
     *(("p4", False, ci, co, n, 64) for ci, co, n in ((256, 192, 16), (192, 128, 32), (128, 96, 64), (64, 64, 32))),
@@ -89,7 +90,7 @@ def measured(device: torch.device) -> Iterator[dict[str, Any]]:
         kind = cost.arithmetic(dtype)
         for layer in LAYERS:
             for op in OPERATORS:
-                problem = layer_problem(op, *layer, dtype, device)
+                problem = layer_problem(op, layer, dtype, device)
                 times = {}
                 for algorithm in cost.candidates(problem):
                     try:
@@ -100,24 +101,14 @@ def measured(device: torch.device) -> Iterator[dict[str, Any]]:
                     yield {**cost.layer_key(problem, kind), **cost.layer_sizes(problem), "milliseconds": times}
 
 
-def layer_problem(
-    op: str,
-    group: str,
-    lifting: bool,
-    in_channels: int,
-    out_channels: int,
-    size: int,
-    batch: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    kernel: int = 3,
-) -> ConvProblem:
-    """The convolution of one of :data:`LAYERS`."""
+def layer_problem(op: str, layer: Layer, dtype: torch.dtype, device: torch.device) -> ConvProblem:
+    """The 3x3 convolution of one of :data:`LAYERS`."""
+    group, lifting, in_channels, out_channels, size, batch = layer
     point = point_group(group)
-    slots, padding = 1 if lifting else point.order, kernel // 2
+    slots = 1 if lifting else point.order
     return ConvProblem.of(
-        op, (batch, in_channels, slots, size, size), (out_channels, in_channels, slots, kernel, kernel),
-        group=point, padding=(padding, padding), dtype=dtype, device=device,
+        op, (batch, in_channels, slots, size, size), (out_channels, in_channels, slots, 3, 3),
+        group=point, padding=(1, 1), dtype=dtype, device=device,
     )  # fmt: skip
 
 

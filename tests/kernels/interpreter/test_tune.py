@@ -50,7 +50,7 @@ def test_the_fastest_is_chosen_and_what_fails_is_left_out(tiny, monkeypatch, cap
         return times[algorithm]
 
     monkeypatch.setattr(tune, "milliseconds", milliseconds)
-    problem = tune.layer_problem("conv", *tune.LAYERS[0], torch.float32, DEVICE)
+    problem = tune.layer_problem("conv", tune.LAYERS[0], torch.float32, DEVICE)
     path = cost.user_table("sm_80")
     tune.tune(DEVICE, path)
     cost.table.cache_clear()
