@@ -32,8 +32,8 @@ def kind_of(description: Description) -> Kind:
 
 def name_of(kind: Kind, seed: int) -> str:
     """The name of a classifier's two files."""
-    rotated = "-augmented" if kind.augment else ""
-    return f"{kind.dataset}-{kind.model}-{100 * kind.fraction:g}%{rotated}-{kind.epochs}epochs-seed{seed}"
+    augmented = "-augmented" if kind.augment else ""
+    return f"{kind.dataset}-{kind.model}-{100 * kind.fraction:g}%{augmented}-{kind.epochs}epochs-seed{seed}"
 
 
 def put(folder: Path, trained: Trained) -> Path:

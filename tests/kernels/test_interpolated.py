@@ -18,8 +18,8 @@ def rotated(filter_, matrix):
     grid = np.stack(np.meshgrid(np.arange(k), np.arange(k), indexing="ij")).reshape(2, -1) - centre
     disk = (grid**2).sum(0).reshape(k, k) <= (k / 2) ** 2
     sources = matrix.T @ grid + centre
-    rotated = map_coordinates(np.pad(filter_ * disk, 1), sources + 1, order=1)
-    return rotated.reshape(k, k) * disk
+    values = map_coordinates(np.pad(filter_ * disk, 1), sources + 1, order=1)
+    return values.reshape(k, k) * disk
 
 
 def dense_stack(weight, group):
@@ -76,9 +76,9 @@ def test_equivariance_is_exact_under_the_subgroup_of_the_grid(name):
     conv = torch.randn(2, 4, group.order, 5, 5, dtype=torch.float64)
     y = gk.group_conv2d(gk.lift_conv2d(x, lift, group=name), conv, group=name)
     turn = group.rotations // 4
-    rotated = gk.group_conv2d(gk.lift_conv2d(torch.rot90(x, 1, (2, 3)), lift, group=name), conv, group=name)
+    found = gk.group_conv2d(gk.lift_conv2d(torch.rot90(x, 1, (2, 3)), lift, group=name), conv, group=name)
     expected = torch.rot90(y, 1, (3, 4))[:, :, torch.from_numpy(group.quotient[turn])]
-    torch.testing.assert_close(rotated, expected)
+    torch.testing.assert_close(found, expected)
 
 
 def test_finer_groups_are_more_stable_between_the_quarter_turns():
