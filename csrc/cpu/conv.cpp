@@ -46,6 +46,10 @@ constexpr int64_t kSpanBytes = 2 << 20;
 // What a part of the weight gradient of few channels has at least of the pixels, and what the products of all parts are
 // limited to.
 constexpr int64_t kPartPixels = 512, kPartBytes = 2 << 20;
+// What a thread keeps of a convolution with pixels along the vectors, and how many pixels at least share the sums over lanes
+// at the end of the weight gradient's products.
+constexpr int64_t kWindowBytes = 1 << 20;
+constexpr int64_t kDotPixels = 512;
 constexpr int64_t kRunBytes = 64 << 10;
 // What the scratch memory of one thread is limited to where many channels would ask for more. With the rest of a tile a
 // thread stays below 16 MiB.
@@ -79,6 +83,27 @@ void set_tiles(SpreadJob<T>& job, const Kernels<T>& k) {
   // Each item computes the rows above and below its own once more: many rows, but at least two items per thread.
   const int64_t down = std::clamp<int64_t>(ceil_div(2 * threads, job.batch * across), 1, ceil_div(job.out_h, 4));
   job.rows = ceil_div(job.out_h, std::max(down, ceil_div(job.out_h, 64)));
+}
+
+// `scratch` says what a thread needs; most_rows: what leaves enough items for the threads.
+template <template <typename> typename Job, typename T>
+void set_rows(Job<T>& job, int64_t (*scratch)(const Job<T>&), int64_t most_rows) {
+  job.rows = std::clamp<int64_t>(most_rows, 1, ceil_div(job.out_h, job.div_h));
+  while (job.rows > 4 && scratch(job) * static_cast<int64_t>(sizeof(T)) > kWindowBytes) --job.rows;
+}
+
+// Work items of so many rows.
+template <typename T>
+int64_t planar_items(const Planar<T>& job, int64_t rows) {
+  return job.batch * ceil_div(ceil_div(job.out_h, job.div_h), rows) * ceil_div(job.groups, job.block);
+}
+
+template <typename T>
+void set_tiles(PlanarJob<T>& job, const Kernels<T>& k) {
+  const int64_t threads = torch::stable::get_num_threads();
+  job.depth = std::min<int64_t>(job.taps * job.cin, 192);
+  job.tile = k.panel;
+  set_rows(job, k.planar_scratch, ceil_div(planar_items(job, 1), 4 * threads));
 }
 
 template <typename T>
@@ -145,18 +170,20 @@ Correlation<T> correlation(const Tensor& x, const Tensor& y, const Tables& table
           data<const int32_t>(tables.shifts), tables.mul_h, tables.mul_w, tables.div_h, tables.div_w, data<const T>(x)};
 }
 
-// Filters [cout, cin, slots, k, k] with rows and columns of channels.
+// Filters [sets * cout, cin, slots, k, k] with rows and columns of channels.
 template <typename T>
-FilterJob<T> filter_job(const Tensor& weight, bool cout_is_row, const Tables& tables) {
+FilterJob<T> filter_job(const Tensor& weight, int64_t sets, bool cout_is_row, const Tables& tables) {
   FilterJob<T> job = {};
   job.rank = tables.matrix.size(0);
   job.order = tables.matrix.size(1);
   job.taps = tables.sources.size(0);
   job.size = weight.size(2) * weight.size(3) * weight.size(4);
-  job.rows = weight.size(cout_is_row ? 0 : 1);
-  job.columns = weight.size(cout_is_row ? 1 : 0);
-  job.row_stride = cout_is_row ? weight.size(1) * job.size : job.size;
-  job.column_stride = cout_is_row ? job.size : weight.size(1) * job.size;
+  const int64_t cout = weight.size(0) / sets, cin = weight.size(1);
+  job.rows = cout_is_row ? cout : cin;
+  job.columns = cout_is_row ? cin : cout;
+  job.set_stride = cout * cin * job.size;
+  job.row_stride = cout_is_row ? cin * job.size : job.size;
+  job.column_stride = cout_is_row ? job.size : cin * job.size;
   job.sources = data<const int64_t>(tables.sources);
   job.matrix = data<const T>(tables.matrix);
   job.group = 1;
@@ -166,8 +193,8 @@ FilterJob<T> filter_job(const Tensor& weight, bool cout_is_row, const Tables& ta
 // Filters packed for gather: rows (tap, cin), columns cout, or all slots' (h, cout) if stacked. For spread: rows cin, or
 // (h, cin) if stacked, columns (tap, cout).
 template <typename T>
-Buffer<T> pack(const Tensor& weight, const Tables& tables, bool spread, const Kernels<T>& k) {
-  FilterJob<T> job = filter_job<T>(weight, tables.backward, tables);
+Buffer<T> pack(const Tensor& weight, int64_t sets, const Tables& tables, bool spread, const Kernels<T>& k) {
+  FilterJob<T> job = filter_job<T>(weight, sets, tables.backward, tables);
   job.planes = !tables.stacked;
   (spread ? job.tap_column : job.tap_row) = spread ? job.columns : job.rows;
   job.depth = spread ? job.rows : job.taps * job.rows;
@@ -177,19 +204,19 @@ Buffer<T> pack(const Tensor& weight, const Tables& tables, bool spread, const Ke
     (spread ? job.depth : job.width) *= job.rank;
   }
   job.width = round_up(job.width, k.lanes);
-  const int64_t size = (job.planes ? job.rank : 1) * job.depth * job.width;
-  Buffer<T> packed(size);
-  std::fill_n(packed.get(), job.width % job.columns ? size : 0, T(0));  // the padding of columns
+  job.set_size = (job.planes ? job.rank : 1) * job.depth * job.width;
+  Buffer<T> packed(sets * job.set_size);
+  std::fill_n(packed.get(), job.width % job.columns ? sets * job.set_size : 0, T(0));  // the padding of columns
   job.filters = data<const T>(weight);
   job.packed = packed.get();
-  run<FilterJob<T>, T>(job, job.rows, k.filter_scratch(job), k.pack_filters);
+  run<FilterJob<T>, T>(job, sets * job.rows, k.filter_scratch(job), k.pack_filters);
   return packed;
 }
 
 // Filters as products, with rows (product, cin) and columns cout.
 template <typename T>
 FilterJob<T> product_job(const Tensor& weight, const Tensor& taps, const Tensor& matrix) {
-  return filter_job<T>(weight, false, {taps, taps, matrix, 1, 1, 1, 1, false, false});
+  return filter_job<T>(weight, 1, false, {taps, taps, matrix, 1, 1, 1, 1, false, false});
 }
 
 template <typename T>
@@ -228,7 +255,7 @@ void conv(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, boo
     using T = decltype(zero);
     const Kernels<T>& k = kernels<T>();
     const Correlation<T> job = correlation<T>(x, y, tables);
-    const Buffer<T> packed = pack(weight, tables, spread, k);
+    const Buffer<T> packed = pack(weight, 1, tables, spread, k);
     const T* bias_data = bias ? data<const T>(*bias) : nullptr;
     if (spread) {
       SpreadJob<T> todo{job, packed.get(), bias_data, data<T>(y), 0, 0, 0};
@@ -242,6 +269,62 @@ void conv(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, boo
       const int64_t items = ceil_div(job.batch * job.out_h * job.out_w, todo.tile) * widths;
       run<GatherJob<T>, T>(todo, items, k.gather_scratch(todo), k.gather);
     }
+  });
+}
+
+template <typename T>
+Planar<T> planar_of(const Tensor& x, const Tensor& y, int64_t groups, const Tables& tables, const Kernels<T>& k) {
+  Planar<T> job{correlation<T>(x, y, tables), groups, 1, 0};
+  job.cin /= groups;
+  job.cout /= groups;
+  // So many parts that their channels, which are read and written together, fill vectors.
+  job.block = ceil_div(groups, std::clamp<int64_t>(groups * std::min(job.cin, job.cout) / k.lanes, 1, groups));
+  return job;
+}
+
+// conv (gathering) of the maps of each of `groups` parts of the channels, with pixels along the vectors (planar.h, jobs.h:
+// PlanarJob). weight: [Cout, Cin / groups, S, k, k].
+void planar(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, int64_t groups, bool backward,
+            const Tensor& shifts, const Tensor& sources, const Tensor& matrix, int64_t mul_h, int64_t mul_w,
+            int64_t div_h, int64_t div_w, const Tensor& y) {
+  const Tables tables{shifts, sources, matrix, mul_h, mul_w, div_h, div_w, backward, false};
+  if (x.size(0) == 0) return;
+  dispatch_computed(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& k = kernels<T>();
+    const Buffer<T> packed = pack(weight, groups, tables, false, k);
+    PlanarJob<T> job{planar_of(x, y, groups, tables, k), packed.get(), bias ? data<const T>(*bias) : nullptr, data<T>(y),
+                     0, 0};
+    set_tiles(job, k);
+    run<PlanarJob<T>, T>(job, planar_items(job, job.rows), k.planar_scratch(job), k.planar);
+  });
+}
+
+// The gradient of planar, with div = 1, with respect to the weight. grad has the shape of y, and at least one pixel.
+void planar_weight_grad(const Tensor& grad, const Tensor& x, int64_t groups, bool backward, const Tensor& shifts,
+                        const Tensor& sources, const Tensor& matrix, int64_t mul_h, int64_t mul_w,
+                        const Tensor& weight_grad) {
+  const Tables tables{shifts, sources, matrix, mul_h, mul_w, 1, 1, backward, false};
+  dispatch_computed(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& k = kernels<T>();
+    PlanarGradJob<T> job{planar_of(x, grad, groups, tables, k), data<const T>(grad), nullptr, 0, 0};
+    FilterJob<T> filters = filter_job<T>(weight_grad, groups, backward, tables);
+    filters.tap_row = job.cin;
+    filters.group = job.taps;
+    filters.width = round_up(job.cout, k.lanes);
+    filters.q_step = job.taps * job.cin * filters.width;
+    filters.set_size = job.rank * filters.q_step;
+    job.products_size = groups * filters.set_size;
+    set_rows(job, k.planar_grad_scratch, ceil_div(kDotPixels, job.out_w));
+    job.parts = std::min(parts_of(job, job.products_size), job.batch * ceil_div(job.out_h, job.rows));
+    const Buffer<T> products(job.parts * job.products_size);
+    job.products = products.get();
+    run<PlanarGradJob<T>, T>(job, job.parts * ceil_div(groups, job.block), k.planar_grad_scratch(job), k.planar_weight_grad);
+    add_parts(job);
+    filters.products = products.get();
+    filters.filters_grad = data<T>(weight_grad);
+    run<FilterJob<T>, T>(filters, groups * filters.rows, k.filter_scratch(filters), k.unpack_products);
   });
 }
 
@@ -317,7 +400,7 @@ void conv_weight_grad(const Tensor& grad, const Tensor& x, bool backward, bool s
     job.swapped = !stacked && job.cout * round_up(gathered, k.lanes) < gathered * round_up(job.cout, k.lanes);
     set_tiles(job, k.lanes);
 
-    FilterJob<T> filters = filter_job<T>(weight_grad, backward != job.swapped, tables);
+    FilterJob<T> filters = filter_job<T>(weight_grad, 1, backward != job.swapped, tables);
     (job.swapped ? filters.tap_column : filters.tap_row) = job.cin;
     filters.q_column = stacked ? job.cout : 0;
     filters.group = job.group;
@@ -345,6 +428,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
       "conv(Tensor x, Tensor weight, Tensor? bias, bool backward, bool spread, bool stacked, Tensor shifts, "
       "Tensor sources, Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) y) -> ()");
   m.def(
+      "planar(Tensor x, Tensor weight, Tensor? bias, int groups, bool backward, Tensor shifts, Tensor sources, "
+      "Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) y) -> ()");
+  m.def(
+      "planar_weight_grad(Tensor grad, Tensor x, int groups, bool backward, Tensor shifts, Tensor sources, "
+      "Tensor matrix, int mul_h, int mul_w, Tensor(a!) weight_grad) -> ()");
+  m.def(
       "lift(Tensor x, Tensor weight, Tensor? bias, Tensor shifts, Tensor basis, Tensor starts, Tensor inputs, "
       "Tensor taps, Tensor matrix, int mul_h, int mul_w, Tensor(a!) y) -> ()");
   m.def(
@@ -357,6 +446,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CPU, m) {
   m.impl("conv", TORCH_BOX(&conv));
+  m.impl("planar", TORCH_BOX(&planar));
+  m.impl("planar_weight_grad", TORCH_BOX(&planar_weight_grad));
   m.impl("lift", TORCH_BOX(&lift));
   m.impl("lift_weight_grad", TORCH_BOX(&lift_weight_grad));
   m.impl("conv_weight_grad", TORCH_BOX(&conv_weight_grad));

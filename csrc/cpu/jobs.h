@@ -56,6 +56,31 @@ struct WeightGradJob : Correlation<T> {
   int64_t block;     // channels of x per work item
 };
 
+// The group convolution of GatherJob, of each of `groups` parts of the channels (planar.h); cin and cout are a part's.
+template <typename T>
+struct Planar : Correlation<T> {
+  int64_t groups;
+  int64_t rows;   // of y that are worked on together; if the place is divided, of those with the same remainder
+  int64_t block;  // parts of the channels that are
+};
+
+template <typename T>
+struct PlanarJob : Planar<T> {
+  const T* filters;  // packed by pack_filters, one part's after the other's
+  const T* bias;     // [groups * cout] or null
+  T* y;
+  int64_t depth;     // entries of (tap, cin) per pass
+  int64_t tile;      // pixels per pass, whole vectors of them
+};
+
+// The products of WeightGradJob for each part of the channels; the place is not divided. The pixels fall into parts, too.
+template <typename T>
+struct PlanarGradJob : Planar<T> {
+  const T* grad;     // gradient of y
+  T* products;       // per part of the pixels [groups, rank, (tap, cin), padded cout]
+  int64_t parts, products_size;
+};
+
 // A lifting convolution by the symmetry of the taps (lift.h), with x_j(p) = sum over taps t of basis[j, t] x(place of p for
 // t), x an image; the place is never divided.
 template <typename T>
@@ -97,6 +122,7 @@ struct FilterJob {
   int64_t order, rank, taps, size;  // size: entries of a filter
   int64_t rows, columns;            // channels i, n; columns lie along vectors
   int64_t row_stride, column_stride;
+  int64_t set_stride, set_size;     // several sets of filters: from one to the next one, and of packed ones or products
   int64_t tap_row, q_row, tap_column, q_column;
   const int64_t* sources;           // [taps, order]: where W_tap(u) is found among a filter's entries
   const T* matrix;                  // [rank, order]: the transform
@@ -117,12 +143,16 @@ template <typename T>
 struct Kernels {
   int64_t lanes, panel;  // scalars per vector and per panel of packed filters
   int64_t (*filter_scratch)(const FilterJob<T>&);
-  void (*pack_filters)(const FilterJob<T>&, int64_t begin, int64_t end, T* scratch);     // items: rows
-  void (*unpack_products)(const FilterJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: rows
+  void (*pack_filters)(const FilterJob<T>&, int64_t begin, int64_t end, T* scratch);     // items: sets x rows
+  void (*unpack_products)(const FilterJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: the same
   int64_t (*gather_scratch)(const GatherJob<T>&);
   void (*gather)(const GatherJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: tiles x widths
   int64_t (*spread_scratch)(const SpreadJob<T>&);
   void (*spread)(const SpreadJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: images x blocks of y
+  int64_t (*planar_scratch)(const PlanarJob<T>&);
+  int64_t (*planar_grad_scratch)(const PlanarGradJob<T>&);
+  void (*planar)(const PlanarJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: images x rows x blocks
+  void (*planar_weight_grad)(const PlanarGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts x blocks
   int64_t (*lift_scratch)(const Lifting<T>&);
   void (*lift)(const LiftJob<T>&, int64_t begin, int64_t end, T* scratch);               // items: parts of rows of y
   void (*lift_weight_grad)(const LiftGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts

@@ -16,6 +16,8 @@ namespace {
 
 #include "spread.h"
 
+#include "planar.h"
+
 #include "lift.h"
 
 #include "weight_grad.h"
@@ -56,6 +58,21 @@ void spread(const SpreadJob<T>& job, int64_t begin, int64_t end, T* scratch) {
 }
 
 template <typename T, typename F>
+auto with_planes(const Planar<T>& job, const F& f) {
+  return job.in_slots == 4 ? f(C4{}) : f(D4{});
+}
+
+template <typename T>
+void planar(const PlanarJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  with_planes(job, [&](auto g) { planar_items<decltype(g)>(job, begin, end, scratch); });
+}
+
+template <typename T>
+void planar_weight_grad(const PlanarGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  with_planes(job, [&](auto g) { planar_weight_grad_items<decltype(g)>(job, begin, end, scratch); });
+}
+
+template <typename T, typename F>
 void with_lifting(const Lifting<T>& job, const F& f) {
   if (job.rank == 1) return with_order<Copy>(job.order, f);
   return job.order == 4 ? f(C4{}) : f(D4{});
@@ -87,6 +104,10 @@ constexpr Kernels<T> table = {
     gather<T>,
     spread_scratch<T>,
     spread<T>,
+    planar_scratch<T>,
+    planar_grad_scratch<T>,
+    planar<T>,
+    planar_weight_grad<T>,
     lift_scratch<T>,
     lift<T>,
     lift_weight_grad<T>,

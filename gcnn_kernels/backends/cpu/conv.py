@@ -9,22 +9,22 @@ from torch import Tensor
 from ..base import ConvKernels, Filters
 from ..expansion import Expansion
 from ..problem import ConvProblem
-from . import cost, depthwise, kernels, parts
+from . import cost, depthwise, kernels
 from .correlations import has_algorithm
 
 
 class CpuConv:
     """The group convolution and its two gradients.
 
-    Algorithms: "fourier" for group convolutions of p4 and p4m (csrc/cpu/gather.h, spread.h), "direct" for lifting
-    convolutions (the same kernels, without a transform, or csrc/cpu/lift.h) and for depthwise ones
+    Algorithms: "fourier" for group convolutions of p4 and p4m (csrc/cpu/gather.h, spread.h, planar.h), "direct" for
+    lifting convolutions (the first two, without a transform, or csrc/cpu/lift.h) and for depthwise ones
     (csrc/cpu/depthwise.cpp), "expand" for all.
     """
 
     def __init__(self, filters: Filters):
         self.algorithms: dict[str, ConvKernels] = {
-            "direct": _ByGroups(kernels, depthwise),
-            "fourier": _ByGroups(kernels, parts),
+            "direct": _Direct(),
+            "fourier": kernels,
             "expand": Expansion(filters),
         }
 
@@ -49,27 +49,24 @@ class CpuConv:
         return None
 
     def choose_algorithm(self, problem: ConvProblem) -> str:
-        if problem.groups > 1:
-            if self.unsupported(problem, "direct") is None:
-                return "direct" if cost.depthwise_pays(problem) else "expand"
-            if self.unsupported(problem, "fourier") is None and cost.parts_pay(problem):
-                return "fourier"
-            return "expand"
+        if problem.groups > 1 and self.unsupported(problem, "direct") is None and cost.depthwise_pays(problem):
+            return "direct"
         fast = "direct" if problem.in_slots == 1 else "fourier"
         return "expand" if self.unsupported(problem, fast) else fast
 
 
-class _ByGroups:
-    """One algorithm, by different modules for ``groups`` = 1 and more."""
-
-    def __init__(self, one: Any, more: Any):
-        self.one, self.more = one, more
+class _Direct:
+    """Depthwise convolutions have kernels of their own."""
 
     def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return (self.one if problem.groups == 1 else self.more).conv(problem, x, weight, bias)
+        return _direct_kernels(problem).conv(problem, x, weight, bias)
 
     def conv_input_grad(self, problem: ConvProblem, grad: Tensor, weight: Tensor) -> Tensor:
-        return (self.one if problem.groups == 1 else self.more).conv_input_grad(problem, grad, weight)
+        return _direct_kernels(problem).conv_input_grad(problem, grad, weight)
 
     def conv_weight_grad(self, problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
-        return (self.one if problem.groups == 1 else self.more).conv_weight_grad(problem, grad, x)
+        return _direct_kernels(problem).conv_weight_grad(problem, grad, x)
+
+
+def _direct_kernels(problem: ConvProblem) -> Any:
+    return kernels if problem.groups == 1 else depthwise

@@ -68,6 +68,11 @@ def correlations(
         slots = group.inverse if backward else np.arange(group.order)
         sources = slots * k * k + (taps if (form == "spread") != backward else action[slots].T)
         matrix = filter_transform(group, dtype)
+    if backward and stride != (1, 1):
+        # Taps that the same pixels read stand together (csrc/cpu/planar.h).
+        remainders = -shifts % stride
+        order = sorted(range(k * k), key=lambda t: sorted(remainders[t].tolist()))
+        shifts, sources = shifts[order], sources[order]
     return Correlations(
         _constant(-shifts if backward else shifts, torch.int32),
         _constant(sources, torch.int64),

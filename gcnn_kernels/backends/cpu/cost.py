@@ -2,13 +2,15 @@
 
 A convolution that has a fast algorithm ("fourier" for maps on the group, "direct" for lifting) is faster with it than
 with the filter stack, at every layer of the paper; "expand" is for the groups that have none. What is chosen here is
-the form (see correlations.py): whether shifted inputs are gathered or outputs are spread, and, when lifting,
-whether the slots share their products or are stacked as channels. Counted are, in vector operations for one image:
+the form (see correlations.py): whether shifted inputs are gathered or outputs are spread, whether vectors lie along
+channels or along pixels, and, when lifting, whether the slots share their products or are stacked as channels. Counted
+are, in vector operations for one image:
 
     products     rank x rows of the filter matrix x vectors of its columns, 1 each; 3 for storing a vector of sums
     transforms   loads, additions and stores of one vector of all slots: 16 for C4, 45 for D4, 1.5 per slot for a sum
     spreading    1.5 for each shifted addition of a piece of a pixel's channels (below a vector, of halves or quarters)
-    pixels       12 for finding the places of one tap, 4 for each piece that is copied
+    pixels       12 for finding the places of one tap, 4 for each piece that is copied, 4 for a vector of a pixel's
+                 channels that goes into planes or comes from them
 
 A vector is one of the instruction set in use: 16, 8 or 4 floats. Constants are fitted to single-threaded times of the
 paper's layers with AVX-512; only which of two is smaller matters.
@@ -27,24 +29,18 @@ from .correlations import has_algorithm, tap_transform
 
 _TRANSFORM = {4: 16, 8: 45}
 _RANK = {4: 5, 8: 11}
-_SUM, _STORE, _PLACES, _COPY = 1.5, 3, 12, 4
-_NARROWEST_PART = {4: 16, 8: 8}  # channels of a part, by order; narrower ones do not outweigh splitting and joining
+_SUM, _STORE, _PLACES, _COPY, _TRANSPOSE = 1.5, 3, 12, 4, 4
+_WIDEST_PART = 32  # channels of a part that does without splitting and joining maps
+_MOST_DOTS = (
+    256  # products per tap that may lie along pixels; with more, summing over lanes and registers costs too much
+)
 _LEAST_FILLED = 0.8  # of vectors of 8 channels, for a depthwise convolution of order 8 to be worth padding
 _WIDEST_IMAGE = 16  # channels; with more, a vector of products is loaded for too few pixels
 _WIDEST_SPREAD = 32  # channels; with more, the sums of a few rows do not stay in cache before they are spread
 
 
-def parts_pay(problem: ConvProblem) -> bool:
-    """Whether a grouped convolution is faster part by part than with the filter stack and grouped ``conv2d``."""
-    least = _NARROWEST_PART[problem.group.order] * (4 if problem.kernel == 1 else 1)
-    return min(problem.in_channels, problem.out_channels) >= least * problem.groups
-
-
 def depthwise_pays(problem: ConvProblem) -> bool:
-    """Whether a depthwise convolution is faster with its own kernel than with the filter stack.
-
-    Of order 8 the stack fills vectors of 8 with slots, whatever the number of channels.
-    """
+    """Whether a depthwise convolution is faster with its own kernel than in planes, whatever the number of channels."""
     channels = problem.in_channels
     return problem.group.order < 8 or channels >= _LEAST_FILLED * 8 * math.ceil(channels / 8)
 
@@ -54,21 +50,28 @@ def conv_form(problem: ConvProblem, backward: bool) -> tuple[str, bool]:
     """The form of the convolution, or of its input gradient, and whether it spreads."""
     if problem.in_slots == 1:
         return _lifting_form(problem, backward)
+    if problem.groups > 1:
+        return _form_of_parts(problem), False
     cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, backward)
     order, taps, lanes = problem.group.order, problem.kernel**2, _lanes(problem)
     rank, transform = _RANK[order], _TRANSFORM[order]
     if problem.kernel == 1 and problem.in_size == problem.out_size:  # pixel by pixel, without looking for places
         return "gather", False
-    if cout > _WIDEST_SPREAD and not (backward and problem.stride != (1, 1)):  # a strided map would be gathered in vain
+    strided = backward and problem.stride != (1, 1)
+    if cout > _WIDEST_SPREAD and not strided:  # a strided map would be gathered in vain
         return "gather", False
+    depth = rank * taps * cin
     gather = out_pixels * (
-        rank * taps * cin * _vectors(cout, lanes)
-        + _gathered(order, taps, cin, transform, lanes)
-        + transform * _pieces(cout, lanes)
+        depth * _vectors(cout, lanes) + _gathered(order, taps, cin, transform, lanes) + transform * _pieces(cout, lanes)
     )
     columns = _vectors(taps * cout, lanes)
     spread = in_pixels * (rank * (cin + _STORE) * columns + transform * (cin / lanes + columns))
-    spread += out_pixels * order * taps * _SUM * _pieces(cout, lanes)
+    spread += out_pixels * order * taps * _SUM * _vectors(cout, lanes)
+    planes = (depth * cout + transform * taps * cin) / lanes
+    planes += _TRANSPOSE * order * (_vectors(cin, lanes) + _vectors(cout, lanes))
+    planes *= _padded_pixels(problem, backward)
+    if planes < min(spread, gather) and not strided:
+        return "planes", False
     return ("spread", True) if spread < gather else ("gather", False)
 
 
@@ -78,7 +81,10 @@ def weight_grad_form(problem: ConvProblem) -> tuple[str, bool]:
     cin, cout, in_pixels, out_pixels = _channels_and_pixels(problem, False)
     if problem.in_slots > 1:
         # The map with fewer channels is gathered; but the backward correlation walks all pixels of a strided input.
-        return "gather", problem.stride == (1, 1) and cout < cin
+        backward = problem.stride == (1, 1) and cout < cin
+        if problem.groups > 1:
+            return _form_of_parts(problem), backward
+        return "planes" if problem.kernel > 1 and cin * cout <= _MOST_DOTS else "gather", backward
     order, taps, lanes = problem.group.order, problem.kernel**2, _lanes(problem)
     products = min(cin * _vectors(cout, lanes), cout * _vectors(cin, lanes))
     lift = in_pixels * taps * (2 * _SUM * order * _pieces(cout, lanes) + products)
@@ -113,6 +119,16 @@ def _tap_form(problem):
     products = len(tap_transform(problem.group, k, torch.float32).inputs)
     output = order * (_SUM if k == 1 else _STORE) * _vectors(cout, lanes)
     return out_pixels * (products * cin * _vectors(cout, lanes) + output + k * k * _COPY * cin / lanes)
+
+
+def _form_of_parts(problem):
+    return "planes" if max(problem.in_channels, problem.out_channels) <= _WIDEST_PART * problem.groups else "parts"
+
+
+def _padded_pixels(problem, backward):
+    """Pixels of the map that is written, with what lies between their rows in planes."""
+    height, width = problem.in_size if backward else problem.out_size
+    return height * (width + (problem.kernel - 1) * problem.dilation[1])
 
 
 def _channels_and_pixels(problem, backward):

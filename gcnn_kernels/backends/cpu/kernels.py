@@ -5,6 +5,8 @@ They compute in float32 and float64; half precision is converted.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,11 @@ def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = 
     backward = problem.adjoint
     dtype = accumulator(x.dtype)
     form, spread = cost.conv_form(problem, backward)
-    tables = _tables(problem, dtype, "stack" if form == "taps" else form, backward)
+    if form == "parts":
+        biases = [None] * problem.groups if bias is None else bias.chunk(problem.groups)
+        parts = zip(x.chunk(problem.groups, 1), weight.chunk(problem.groups), biases, strict=True)
+        return torch.cat([conv(_part(problem), *part) for part in parts], 1)
+    tables = _tables(problem, dtype, form, backward)
     weight = weight.to(dtype).contiguous()
     if bias is not None:
         bias = bias.to(dtype).contiguous()
@@ -28,6 +34,11 @@ def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = 
     if form == "taps":
         taps = tap_transform(problem.group, problem.kernel, dtype)
         torch.ops.gcnn_cpu.lift(channels_last(x, dtype), weight, bias, tables.shifts, *taps.tables, *tables.mul, y)
+    elif form == "planes":
+        torch.ops.gcnn_cpu.planar(
+            channels_last(x, dtype), weight, bias, problem.groups, backward,
+            tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, y,
+        )  # fmt: skip
     else:
         torch.ops.gcnn_cpu.conv(
             channels_last(x, dtype), weight, bias, backward, spread, form == "stack",
@@ -45,21 +56,36 @@ def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
     dtype = accumulator(x.dtype)
     # Of the two maps, one is gathered: in the backward correlation that is the output gradient.
     form, backward = cost.weight_grad_form(problem)
-    tables = _tables(problem, dtype, "stack" if form == "taps" else form, backward)
+    if form == "parts":
+        parts = zip(grad.chunk(problem.groups, 1), x.chunk(problem.groups, 1), strict=True)
+        return torch.cat([conv_weight_grad(_part(problem), *part) for part in parts])
+    tables = _tables(problem, dtype, form, backward)
     grad, x = channels_last(grad, dtype), channels_last(x, dtype)
     weight_grad = torch.empty(problem.weight_shape, dtype=dtype, device=x.device)
+    outer, inner = (x, grad) if backward else (grad, x)
     if form == "taps":
         taps = tap_transform(problem.group, problem.kernel, dtype)
         torch.ops.gcnn_cpu.lift_weight_grad(grad, x, tables.shifts, *taps.tables, *tables.mul, weight_grad)
-        return weight_grad.to(problem.dtype)
-    torch.ops.gcnn_cpu.conv_weight_grad(
-        *((x, grad) if backward else (grad, x)), backward, form == "stack",
-        tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, weight_grad,
-    )  # fmt: skip
+    elif form == "planes":
+        torch.ops.gcnn_cpu.planar_weight_grad(
+            outer, inner, problem.groups, backward,
+            tables.shifts, tables.sources, tables.matrix, *tables.mul, weight_grad,
+        )  # fmt: skip
+    else:
+        torch.ops.gcnn_cpu.conv_weight_grad(
+            outer, inner, backward, form == "stack",
+            tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, weight_grad,
+        )  # fmt: skip
     return weight_grad.to(problem.dtype)
 
 
+def _part(problem):
+    n = problem.groups
+    return replace(problem, groups=1, in_channels=problem.in_channels // n, out_channels=problem.out_channels // n)
+
+
 def _tables(problem, dtype, form, backward):
+    form = {"planes": "gather", "taps": "stack"}.get(form, form)
     return correlations(
         problem.group, problem.kernel, problem.stride, problem.padding, problem.dilation, dtype, form, backward=backward
     )
