@@ -49,15 +49,20 @@ def coset_filters_adjoint(rotated: torch.Tensor, group: PointGroup, in_slots: in
     return taps.reshape(cout, cin, in_slots, k, k)
 
 
-def split_cosets(x: torch.Tensor, group: PointGroup) -> torch.Tensor:
+def coset_of(x: torch.Tensor, coset: int, cosets: int) -> torch.Tensor:
+    """``[B, C, |H|, H, W]`` -> ``[B, C, |K|, H, W]``, the slots of one of the ``cosets``."""
+    return to_map_format(x[:, :, coset::cosets], x)
+
+
+def split_cosets(x: torch.Tensor, cosets: int) -> torch.Tensor:
     """``[B, C, |H|, H, W]`` -> ``[B, C*q, |K|, H, W]``."""
-    split = x.unflatten(2, (-1, group.cosets)).transpose(2, 3)  # [B, C, q, |K|, H, W]
+    split = x.unflatten(2, (-1, cosets)).transpose(2, 3)  # [B, C, q, |K|, H, W]
     return to_map_format(split.flatten(1, 2), x)
 
 
-def join_cosets(y: torch.Tensor, group: PointGroup) -> torch.Tensor:
+def join_cosets(y: torch.Tensor, cosets: int) -> torch.Tensor:
     """The inverse of :func:`split_cosets`."""
-    joined = y.unflatten(1, (-1, group.cosets)).transpose(2, 3)  # [B, C, |K|, q, H, W]
+    joined = y.unflatten(1, (-1, cosets)).transpose(2, 3)  # [B, C, |K|, q, H, W]
     return to_map_format(joined.flatten(2, 3), y)
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from . import _checks as checks
 from . import _irreps
 from ._constants import constant, table
-from ._interpolation import join_cosets, split_cosets, stack_cosets
 from ._layout import plane_format, to_map_format
 from .groups import PointGroup, point_group
 from .ops.library import OPS
@@ -65,9 +64,7 @@ def lift_conv2d(
     checks.tensor("weight", weight, dims=(4,), shape="[Cout, Cin / groups, k, k]")
     x, weight = x.unsqueeze(2), weight.unsqueeze(2)
     x, options = _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, backend)
-    if point.on_grid:
-        return OPS.conv(x, weight, bias, point.name, *options)
-    return _conv_of_cosets(x, weight, bias, point, options)
+    return OPS.conv(x, _filters(weight, point), bias, point.name, *options)
 
 
 def group_conv2d(
@@ -101,9 +98,7 @@ def group_conv2d(
     checks.slots("x", x, 2, point)
     checks.slots("weight", weight, 2, point)
     x, options = _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, backend)
-    if point.on_grid:
-        return OPS.conv(x, weight, bias, point.name, *options)
-    return _conv_of_cosets(x, weight, bias, point, options)
+    return OPS.conv(x, _filters(weight, point), bias, point.name, *options)
 
 
 def group_conv_transpose2d(
@@ -170,12 +165,7 @@ def group_conv_transpose2d(
             f"with padding {padding} leaves no output, {tuple(size)}"
         )
     options = (stride, padding, dilation, algorithm, backend, groups)
-    if point.on_grid:
-        y = OPS.conv_input_grad(x, weight, size, point.name, *options)
-    else:
-        filters = OPS.coset_filters(weight, point.name)
-        y = OPS.conv_input_grad(split_cosets(x, point), filters, size, point.grid_subgroup.name, *options)
-        y = join_cosets(y, point)
+    y = OPS.conv_input_grad(x, _filters(weight, point), size, point.name, *options)
     return y if bias is None else y + bias.to(y.dtype)[:, None, None, None]
 
 
@@ -218,40 +208,9 @@ def _check_filter(x: Tensor, weight: Tensor, bias: Tensor | None, cin: int, cout
         checks.same_dtype("bias", bias, "x", x)
 
 
-def _conv_of_cosets(x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, options: _Options) -> Tensor:
-    if x.shape[2] == 1:
-        return _lift_to_cosets(x, weight, bias, point, options)
-    if options[-1] == x.shape[1] == weight.shape[0]:  # depthwise
-        return _depthwise_on_cosets(x, weight, bias, point, options)
-    if bias is not None:
-        bias = bias.repeat_interleave(point.cosets)
-    y = OPS.conv(
-        split_cosets(x, point), OPS.coset_filters(weight, point.name), bias, point.grid_subgroup.name, *options
-    )
-    return join_cosets(y, point)
-
-
-def _lift_to_cosets(x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, options: _Options) -> Tensor:
-    """Coset by coset: whole planes are put together then, instead of the channels of each pixel."""
-    filters = OPS.coset_filters(weight, point.name).unflatten(0, (-1, point.cosets))  # [Cout, q, Cin, 1, k, k]
-    return stack_cosets([OPS.conv(x, f, bias, point.grid_subgroup.name, *options) for f in filters.unbind(1)])
-
-
-def _depthwise_on_cosets(
-    x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, options: _Options
-) -> Tensor:
-    """As sums of depthwise convolutions from coset to coset; one with cosets as channels would not be depthwise."""
-    sub, *geometry = point.grid_subgroup.name, *options
-    filters = OPS.coset_filters(weight, point.name).unflatten(0, (-1, point.cosets))  # [C, q, q, |K|, k, k]
-    inputs = [to_map_format(part, x) for part in x.unflatten(2, (-1, point.cosets)).unbind(3)]
-    outputs = []
-    for to_coset in filters.unbind(1):
-        first, *others = (
-            OPS.conv(part, f.unsqueeze(1), bias if d == 0 else None, sub, *geometry)
-            for d, (part, f) in enumerate(zip(inputs, to_coset.unbind(1), strict=True))
-        )
-        outputs.append(sum(others, first))
-    return stack_cosets(outputs)
+def _filters(weight: Tensor, point: PointGroup) -> Tensor:
+    """The filters as the operators take them."""
+    return weight if point.on_grid else OPS.coset_filters(weight, point.name)
 
 
 def _resolve_padding(

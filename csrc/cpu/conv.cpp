@@ -273,27 +273,31 @@ void conv(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, boo
 }
 
 template <typename T>
-Planar<T> planar_of(const Tensor& x, const Tensor& y, int64_t groups, const Tables& tables, const Kernels<T>& k) {
-  Planar<T> job{correlation<T>(x, y, tables), groups, 1, 0};
-  job.cin /= groups;
-  job.cout /= groups;
+Planar<T> planar_of(const Tensor& x, const Tensor& y, int64_t groups, int64_t cosets, const Tables& tables,
+                    const Kernels<T>& k) {
+  Planar<T> job{correlation<T>(x, y, tables), groups, cosets, 1, 0};
   // So many parts that their channels, which are read and written together, fill vectors.
-  job.block = ceil_div(groups, std::clamp<int64_t>(groups * std::min(job.cin, job.cout) / k.lanes, 1, groups));
+  job.block = ceil_div(groups, std::clamp<int64_t>(std::min(job.cin, job.cout) / k.lanes, 1, groups));
+  job.cin = job.cin / groups * cosets;
+  job.cout = job.cout / groups * cosets;
+  job.in_slots /= cosets;
+  job.out_slots /= cosets;
   return job;
 }
 
 // conv (gathering) of the maps of each of `groups` parts of the channels, with pixels along the vectors (planar.h, jobs.h:
-// PlanarJob). weight: [Cout, Cin / groups, S, k, k].
-void planar(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, int64_t groups, bool backward,
-            const Tensor& shifts, const Tensor& sources, const Tensor& matrix, int64_t mul_h, int64_t mul_w,
-            int64_t div_h, int64_t div_w, const Tensor& y) {
+// PlanarJob). x, y: [B, C, S * cosets, H, W], slots being pairs (slot, coset). weight: [Cout, Cin / groups, S, k, k] and bias
+// [Cout] of channels that are pairs (channel, coset).
+void planar(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, int64_t groups, int64_t cosets,
+            bool backward, const Tensor& shifts, const Tensor& sources, const Tensor& matrix, int64_t mul_h,
+            int64_t mul_w, int64_t div_h, int64_t div_w, const Tensor& y) {
   const Tables tables{shifts, sources, matrix, mul_h, mul_w, div_h, div_w, backward, false};
   if (x.size(0) == 0) return;
   dispatch_computed(x, [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& k = kernels<T>();
     const Buffer<T> packed = pack(weight, groups, tables, false, k);
-    PlanarJob<T> job{planar_of(x, y, groups, tables, k), packed.get(), bias ? data<const T>(*bias) : nullptr, data<T>(y),
+    PlanarJob<T> job{planar_of(x, y, groups, cosets, tables, k), packed.get(), bias ? data<const T>(*bias) : nullptr, data<T>(y),
                      0, 0};
     set_tiles(job, k);
     run<PlanarJob<T>, T>(job, planar_items(job, job.rows), k.planar_scratch(job), k.planar);
@@ -301,14 +305,14 @@ void planar(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, i
 }
 
 // The gradient of planar, with div = 1, with respect to the weight. grad has the shape of y, and at least one pixel.
-void planar_weight_grad(const Tensor& grad, const Tensor& x, int64_t groups, bool backward, const Tensor& shifts,
-                        const Tensor& sources, const Tensor& matrix, int64_t mul_h, int64_t mul_w,
+void planar_weight_grad(const Tensor& grad, const Tensor& x, int64_t groups, int64_t cosets, bool backward,
+                        const Tensor& shifts, const Tensor& sources, const Tensor& matrix, int64_t mul_h, int64_t mul_w,
                         const Tensor& weight_grad) {
   const Tables tables{shifts, sources, matrix, mul_h, mul_w, 1, 1, backward, false};
   dispatch_computed(x, [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& k = kernels<T>();
-    PlanarGradJob<T> job{planar_of(x, grad, groups, tables, k), data<const T>(grad), nullptr, 0, 0};
+    PlanarGradJob<T> job{planar_of(x, grad, groups, cosets, tables, k), data<const T>(grad), nullptr, 0, 0};
     FilterJob<T> filters = filter_job<T>(weight_grad, groups, backward, tables);
     filters.tap_row = job.cin;
     filters.group = job.taps;
@@ -428,10 +432,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
       "conv(Tensor x, Tensor weight, Tensor? bias, bool backward, bool spread, bool stacked, Tensor shifts, "
       "Tensor sources, Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) y) -> ()");
   m.def(
-      "planar(Tensor x, Tensor weight, Tensor? bias, int groups, bool backward, Tensor shifts, Tensor sources, "
+      "planar(Tensor x, Tensor weight, Tensor? bias, int groups, int cosets, bool backward, Tensor shifts, Tensor sources, "
       "Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) y) -> ()");
   m.def(
-      "planar_weight_grad(Tensor grad, Tensor x, int groups, bool backward, Tensor shifts, Tensor sources, "
+      "planar_weight_grad(Tensor grad, Tensor x, int groups, int cosets, bool backward, Tensor shifts, Tensor sources, "
       "Tensor matrix, int mul_h, int mul_w, Tensor(a!) weight_grad) -> ()");
   m.def(
       "lift(Tensor x, Tensor weight, Tensor? bias, Tensor shifts, Tensor basis, Tensor starts, Tensor inputs, "

@@ -25,7 +25,7 @@ struct Depthwise {
   const int32_t* shifts;  // [taps, 2]
   int64_t rows;           // of y per work item
 
-  int64_t entries() const { return x_slots * taps; }
+  int64_t entries() const { return x_slots * taps; }  // that a pixel of one slot reads
   int64_t across() const { return ceil_div(y_h, rows); }
   int64_t items() const { return batch * across(); }
 
@@ -276,12 +276,13 @@ inline void products(const T* grad, int64_t grad_slot, const T* x, int64_t x_slo
     for (int s = 0; s < XSlots; ++s) *reinterpret_cast<V*>(sums + h * h_step + s * s_step) = total[h][s];
 }
 
-// The items are summed in parts, which do not depend on the number of threads, and the parts in their order.
+// The items are summed in parts, which do not depend on the number of threads, and the parts in their order. `size`: of
+// filters_grad, entries of a filter times channels.
 template <typename T, int Bytes, int Slots, int XSlots>
-void weight_grad(const Depthwise<T>& job, const T* grad, const T* x, T* filters_grad) {
+void weight_grad(const Depthwise<T>& job, const T* grad, const T* x, int64_t size, T* filters_grad) {
   constexpr int lanes = Wide<T, Bytes>::lanes;
   const int64_t per_part = Depthwise<T>::ceil_div(job.items(), 32), parts = Depthwise<T>::ceil_div(job.items(), per_part);
-  const int64_t size = job.entries() * job.channels, pairs = job.y_slots * job.entries();
+  const int64_t pairs = job.y_slots * job.entries();
   std::vector<T> partial(parts * size);
   parallel<Bytes>(parts, [&](int64_t begin, int64_t end) {
     Vectors<T, Bytes> copied, copied_grad, sums;
@@ -349,7 +350,7 @@ void with_sizes(int64_t channel_bytes, int64_t slots, const F& f) {
   const auto with_slots = [&](auto bytes) {
     if (slots == 1) return f(bytes, std::integral_constant<int, 1>{});
     if (slots == 2) return f(bytes, std::integral_constant<int, 2>{});
-    STD_TORCH_CHECK(slots % 4 == 0, "expected 1, 2, 4 or 8 slots");
+    STD_TORCH_CHECK(slots % 4 == 0, "expected 1, 2 or a multiple of 4 slots");
     f(bytes, std::integral_constant<int, 4>{});
   };
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -366,7 +367,7 @@ void with_scalar(const Tensor& tensor, const F& f) {
   f(float{});
 }
 
-// x, y: maps of as many channels, in channels_last_3d. filters: [slots * k * k, C]. table, shifts: int32, see Depthwise.
+// x, y: maps of as many channels, in channels_last_3d. filters: [entries of a filter, C]. table, shifts: int32, see Depthwise.
 void depthwise(const Tensor& x, const Tensor& filters, std::optional<Tensor> bias, const Tensor& table,
                const Tensor& shifts, int64_t mul_h, int64_t mul_w, int64_t div_h, int64_t div_w, const Tensor& y) {
   with_scalar(x, [&](auto zero) {
@@ -387,7 +388,7 @@ void depthwise_weight_grad(const Tensor& grad, const Tensor& x, const Tensor& ta
     const Depthwise<T> job = describe<T>(x, grad, table, shifts, mul_h, mul_w, 1, 1);
     with_sizes(job.channels * sizeof(T), job.y_slots, [&](auto bytes, auto slots) {
       const auto run = job.x_slots == 1 ? weight_grad<T, bytes(), slots(), 1> : weight_grad<T, bytes(), slots(), 2>;
-      run(job, data<const T>(grad), data<const T>(x), data<T>(filters_grad));
+      run(job, data<const T>(grad), data<const T>(x), filters_grad.numel(), data<T>(filters_grad));
     });
   });
 }

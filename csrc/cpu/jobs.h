@@ -56,10 +56,11 @@ struct WeightGradJob : Correlation<T> {
   int64_t block;     // channels of x per work item
 };
 
-// The group convolution of GatherJob, of each of `groups` parts of the channels (planar.h); cin and cout are a part's.
+// The group convolution of GatherJob, of each of `groups` parts of the channels (planar.h); cin and cout are a part's. Channels
+// are pairs of a channel of the maps and one of their `cosets`, which lie among the slots: [batch, slot, coset, row, ..].
 template <typename T>
 struct Planar : Correlation<T> {
-  int64_t groups;
+  int64_t groups, cosets;
   int64_t rows;   // of y that are worked on together; if the place is divided, of those with the same remainder
   int64_t block;  // parts of the channels that are
 };

@@ -171,27 +171,29 @@ struct PlanarPart {
   }
 };
 
-// What a part reads: channels of all slots, to[(slot * count + c) * channel + ..].
+// What a part reads: channels of all slots, to[(slot * count + c) * channel + ..], c counting cosets too.
 template <typename T>
 static void read_window(const Planar<T>& job, const PlanarWindow<T>& window, const PlanarPart<T>& part, T* to) {
-  const int64_t stride = job.groups * job.cin, count = part.groups * job.cin;
-  const T* end = job.x + job.batch * job.in_slots * job.in_h * job.in_w * stride;
-  for (int64_t g = 0; g < job.in_slots; ++g, to += count * window.channel) {
-    const T* slot = job.x + (part.image * job.in_slots + g) * job.in_h * job.in_w * stride + part.first * job.cin;
+  const int64_t cin = job.cin / job.cosets, stride = job.groups * cin, count = part.groups * cin;
+  const int64_t slots = job.in_slots * job.cosets, step = job.cosets * window.channel;
+  const T* end = job.x + job.batch * slots * job.in_h * job.in_w * stride;
+  for (int64_t s = 0; s < slots; ++s) {
+    const T* slot = job.x + (part.image * slots + s) * job.in_h * job.in_w * stride + part.first * cin;
+    T* planes = to + s / job.cosets * count * step + s % job.cosets * window.channel;
     for (int64_t remainder = 0; remainder < job.mul_h * job.mul_w; ++remainder)
       for (int64_t r = 0; r < window.rows; ++r) {
         const int64_t row = (part.top + r) * job.mul_h + window.low_h + remainder / job.mul_w;
         const int64_t left = window.low_w + remainder % job.mul_w;
-        T* line = to + (remainder * window.rows + r) * window.pitch;
+        T* line = planes + (remainder * window.rows + r) * window.pitch;
         int64_t begin = 0, stop = 0;
         if (row >= 0 && row < job.in_h && left < job.in_w) {
           begin = smaller(left < 0 ? ceil_div(-left, job.mul_w) : 0, window.pitch);
           stop = larger(smaller(ceil_div(job.in_w - left, job.mul_w), window.pitch), begin);
         }
-        for (int64_t c = 0; c < count; ++c) clear(line + c * window.channel, begin);
+        for (int64_t c = 0; c < count; ++c) clear(line + c * step, begin);
         to_planes(slot + (row * job.in_w + left + begin * job.mul_w) * stride, stride * job.mul_w, stop - begin, count, end,
-                  line + begin, window.channel);
-        for (int64_t c = 0; c < count; ++c) clear(line + c * window.channel + stop, window.pitch - stop);
+                  line + begin, step);
+        for (int64_t c = 0; c < count; ++c) clear(line + c * step + stop, window.pitch - stop);
       }
   }
 }
@@ -305,17 +307,18 @@ static void planes_of_output(const PlanarJob<T>& job, const PlanarScratch<T>& si
 template <typename T>
 static void write_tile(const PlanarJob<T>& job, const PlanarWindow<T>& window, const PlanarPart<T>& part, int64_t grid,
                        int64_t first, int64_t size, const T* planes) {
-  const int64_t stride = job.groups * job.cout, count = part.groups * job.cout;
+  const int64_t cout = job.cout / job.cosets, stride = job.groups * cout, count = part.groups * cout;
+  const int64_t slots = job.out_slots * job.cosets, step = job.cosets * job.tile;
   const int64_t columns = ceil_div(job.out_w - grid % job.div_w, job.div_w);
   for (int64_t p = 0, run; p < size; p += run) {
     const int64_t i = (first + p) / window.pitch, j = (first + p) % window.pitch;
     const int64_t row = (part.top + i) * job.div_h + grid / job.div_w, column = j * job.div_w + grid % job.div_w;
     run = smaller(window.pitch - j, size - p);
     if (row >= job.out_h) return;
-    for (int64_t h = 0; h < job.out_slots; ++h) {
-      const int64_t line = (part.image * job.out_slots + h) * job.out_h + row;
-      from_planes(planes + h * count * job.tile + p, job.tile, smaller(columns - j, run), count,
-                  job.y + (line * job.out_w + column) * stride + part.first * job.cout, stride * job.div_w);
+    for (int64_t s = 0; s < slots; ++s) {
+      const int64_t line = (part.image * slots + s) * job.out_h + row;
+      from_planes(planes + s / job.cosets * count * step + s % job.cosets * job.tile + p, step, smaller(columns - j, run),
+                  count, job.y + (line * job.out_w + column) * stride + part.first * cout, stride * job.div_w);
     }
   }
 }
@@ -459,16 +462,18 @@ static int64_t planar_grad_scratch(const PlanarGradJob<T>& job) {
 // The gradient of a part of y: to[(h * count + n) * pixels + ..], zero between the rows and after the last one.
 template <typename T>
 static void read_gradient(const PlanarGradJob<T>& job, const PlanarGradScratch<T>& sizes, const PlanarPart<T>& part, T* to) {
-  const int64_t stride = job.groups * job.cout, count = part.groups * job.cout, pitch = sizes.window.pitch;
-  const T* end = job.grad + job.batch * job.out_slots * job.out_h * job.out_w * stride;
-  for (int64_t h = 0; h < job.out_slots; ++h, to += count * sizes.pixels)
-    for (int64_t r = 0; r < part.rows; ++r) {
-      const int64_t line = (part.image * job.out_slots + h) * job.out_h + part.top + r;
-      to_planes(job.grad + line * job.out_w * stride + part.first * job.cout, stride, job.out_w, count, end, to + r * pitch,
-                sizes.pixels);
+  const int64_t cout = job.cout / job.cosets, stride = job.groups * cout, count = part.groups * cout;
+  const int64_t slots = job.out_slots * job.cosets, step = job.cosets * sizes.pixels, pitch = sizes.window.pitch;
+  const T* end = job.grad + job.batch * slots * job.out_h * job.out_w * stride;
+  for (int64_t s = 0; s < slots; ++s) {
+    T* planes = to + s / job.cosets * count * step + s % job.cosets * sizes.pixels;
+    for (int64_t r = 0; r < part.rows; ++r, planes += pitch) {
+      const int64_t line = (part.image * slots + s) * job.out_h + part.top + r;
+      to_planes(job.grad + line * job.out_w * stride + part.first * cout, stride, job.out_w, count, end, planes, step);
       const int64_t gap = r + 1 < part.rows ? pitch - job.out_w : LANES<T>;
-      for (int64_t n = 0; n < count; ++n) clear(to + n * sizes.pixels + r * pitch + job.out_w, gap);
+      for (int64_t n = 0; n < count; ++n) clear(planes + n * step + job.out_w, gap);
     }
+  }
 }
 
 // The products of one of a part's groups: a, d and pointers are scratch.

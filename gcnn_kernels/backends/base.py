@@ -13,7 +13,7 @@ before. Feature maps are ``[B, C, S, H, W]`` (S slots: 1 for images, else the gr
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol
@@ -47,6 +47,10 @@ class Conv(Protocol):
     @property
     def algorithms(self) -> Mapping[str, ConvKernels]:
         """The kernels of each algorithm, by name."""
+
+    @property
+    def takes_cosets(self) -> Collection[str]:
+        """The algorithms to which maps of a finer group are given as they are; see ``ConvProblem``."""
 
     def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
         """Why this problem cannot be served with this algorithm ("auto" included), or None."""

@@ -17,6 +17,11 @@ class ConvProblem:
     A lifting convolution is the case ``in_slots == 1``: the input is a function on the plane, which has one slot
     instead of one per group element. Sizes are (height, width) pairs. With ``groups`` > 1 the channels fall into that
     many parts, each convolved by itself; a backend without kernels for that says so in ``unsupported``.
+
+    The group permutes the pixels of the grid. A convolution over a finer group is one over its ``grid_subgroup`` whose
+    channels are the pairs (channel, coset), of ``cosets`` cosets (_interpolation.py); channels and filters are given in
+    this form. Its maps are given with the finer group's slots, slot * cosets + coset, to algorithms that take them so
+    (base.py: ``Conv.takes_cosets``); for others ``by_subgroup`` puts the cosets among the channels.
     """
 
     op: str  # "conv" | "conv_input_grad" | "conv_weight_grad"
@@ -34,6 +39,7 @@ class ConvProblem:
     dtype: torch.dtype
     device: torch.device
     groups: int = 1
+    cosets: int = 1
 
     @classmethod
     def of(
@@ -49,6 +55,7 @@ class ConvProblem:
         dtype: torch.dtype,
         device: torch.device,
         groups: int = 1,
+        cosets: int = 1,
     ) -> ConvProblem:
         """The problem of ``op`` for an input ``[B, Cin, S, H, W]`` and filters ``[Cout, Cin / groups, S, k, k]``.
 
@@ -82,6 +89,7 @@ class ConvProblem:
             dtype=dtype,
             device=device,
             groups=groups,
+            cosets=cosets,
         )
 
     @property
@@ -103,5 +111,8 @@ class ConvProblem:
 
     @property
     def computed_shape(self) -> tuple[int, ...]:
-        """The shape of the map computed by "conv" or "conv_input_grad"."""
-        return self.in_shape if self.op == "conv_input_grad" else self.out_shape
+        """The shape of the map computed by "conv" or "conv_input_grad", its cosets being slots."""
+        batch, channels, slots, *size = self.in_shape if self.adjoint else self.out_shape
+        if slots == 1:
+            return (batch, channels, 1, *size)
+        return (batch, channels // self.cosets, slots * self.cosets, *size)

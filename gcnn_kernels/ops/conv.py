@@ -8,6 +8,9 @@ With T(x, w, g) = <g, conv(x, w)>, a form linear in each argument,
 
 so the derivative of each with respect to one argument is one of the other two, and derivatives of any order are
 compositions of the three. A lifting convolution is the case of one input slot.
+
+Maps over a group finer than the grid have the group's slots, ``[B, C, |H|, H, W]``; their filters are those of its
+``grid_subgroup`` K, which ``coset_filters`` makes: ``[Cout*q, Cin/groups*q, |K|, k, k]`` for q cosets.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import torch
 from .._layout import map_format, sum_per_map
 from ..backends import ConvProblem, choose_for_conv
 from ..backends.base import accumulator
+from ..backends.by_subgroup import BySubgroup
 from ..groups import point_group
 from .batching import fold, unfold
 from .library import OPS, define
@@ -53,50 +57,76 @@ def weight_gradients_skipped() -> bool:
 
 def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
     problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation, groups)
-    chosen, algorithm = choose_for_conv(problem, algorithm, backend)
-    return chosen.conv.algorithms[algorithm].conv(problem, x, weight, bias)
+    return _kernels(problem, algorithm, backend).conv(problem, x, weight, bias)
 
 
 def _conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
     problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation, groups)
-    return x.new_empty(problem.out_shape).contiguous(memory_format=map_format(x))
+    return x.new_empty(_joined(problem.out_shape, problem.cosets)).contiguous(memory_format=map_format(x))
 
 
 def _conv_input_grad(grad, weight, size, group, stride, padding, dilation, algorithm, backend, groups=1):
-    x_shape = (grad.shape[0], weight.shape[1] * groups, weight.shape[2], *size)
+    x_shape = _input_shape(grad, weight, size, group, groups)
     problem = _problem("conv_input_grad", x_shape, weight.shape, grad, group, stride, padding, dilation, groups)
     _check_grad(grad, problem)
-    chosen, algorithm = choose_for_conv(problem, algorithm, backend)
-    return chosen.conv.algorithms[algorithm].conv_input_grad(problem, grad, weight)
+    return _kernels(problem, algorithm, backend).conv_input_grad(problem, grad, weight)
 
 
 def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, algorithm, backend, groups=1):
-    shape = (grad.shape[0], weight.shape[1] * groups, weight.shape[2], *size)
+    shape = _input_shape(grad, weight, size, group, groups)
     return grad.new_empty(shape).contiguous(memory_format=map_format(grad))
 
 
 def _conv_weight_grad(grad, x, kernel, group, stride, padding, dilation, algorithm, backend, groups=1):
-    weight_shape = (grad.shape[1], x.shape[1] // groups, x.shape[2], kernel, kernel)
-    problem = _problem("conv_weight_grad", x.shape, weight_shape, grad, group, stride, padding, dilation, groups)
+    shape = _filter_shape(grad, x, kernel, group, groups)
+    problem = _problem("conv_weight_grad", x.shape, shape, grad, group, stride, padding, dilation, groups)
     _check_grad(grad, problem)
-    chosen, algorithm = choose_for_conv(problem, algorithm, backend)
-    return chosen.conv.algorithms[algorithm].conv_weight_grad(problem, grad, x)
+    return _kernels(problem, algorithm, backend).conv_weight_grad(problem, grad, x)
 
 
 def _conv_weight_grad_fake(grad, x, kernel, group, stride, padding, dilation, algorithm, backend, groups=1):
-    return grad.new_empty((grad.shape[1], x.shape[1] // groups, x.shape[2], kernel, kernel))
+    return grad.new_empty(_filter_shape(grad, x, kernel, group, groups))
 
 
 def _problem(op, x_shape, weight_shape, like, group, stride, padding, dilation, groups):
+    point = point_group(group)
+    if point.cosets > 1 and x_shape[2] > 1:
+        batch, channels, slots, *size = x_shape
+        x_shape = (batch, channels * point.cosets, slots // point.cosets, *size)
     return ConvProblem.of(
-        op, x_shape, weight_shape, group=point_group(group),
-        stride=stride, padding=padding, dilation=dilation, dtype=like.dtype, device=like.device, groups=groups,
+        op, x_shape, weight_shape, group=point.grid_subgroup, stride=stride, padding=padding, dilation=dilation,
+        dtype=like.dtype, device=like.device, groups=groups, cosets=point.cosets,
     )  # fmt: skip
 
 
+def _input_shape(grad, weight, size, group, groups):
+    shape = (grad.shape[0], weight.shape[1] * groups, weight.shape[2], *size)
+    return shape if weight.shape[2] == 1 else _joined(shape, point_group(group).cosets)
+
+
+def _filter_shape(grad, x, kernel, group, groups):
+    cosets = point_group(group).cosets
+    rows, columns, slots = grad.shape[1] * cosets, x.shape[1] // groups, x.shape[2]
+    if slots > 1:
+        columns, slots = columns * cosets, slots // cosets
+    return (rows, columns, slots, kernel, kernel)
+
+
+def _joined(shape, cosets):
+    """The shape of a map over the group itself, from that of one whose channels are pairs (channel, coset)."""
+    batch, channels, slots, *size = shape
+    return (batch, channels // cosets, slots * cosets, *size)
+
+
+def _kernels(problem, algorithm, backend):
+    chosen, algorithm = choose_for_conv(problem, algorithm, backend)
+    kernels = chosen.conv.algorithms[algorithm]
+    return kernels if problem.cosets == 1 or algorithm in chosen.conv.takes_cosets else BySubgroup(kernels)
+
+
 def _check_grad(grad, problem):
-    if grad.shape != problem.out_shape:
-        raise ValueError(f"grad: expected {problem.out_shape}, got {tuple(grad.shape)}")
+    if grad.shape != (expected := _joined(problem.out_shape, problem.cosets)):
+        raise ValueError(f"grad: expected {expected}, got {tuple(grad.shape)}")
 
 
 def _save_conv(ctx, inputs, output):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from ..base import ConvKernels, Filters
+from ..by_subgroup import BySubgroup
 from ..expansion import Expansion
 from ..problem import ConvProblem
 from . import cost, depthwise, kernels
@@ -23,10 +25,12 @@ class CpuConv:
 
     def __init__(self, filters: Filters):
         self.algorithms: dict[str, ConvKernels] = {
-            "direct": _Direct(),
-            "fourier": kernels,
+            "direct": _Chosen(_direct),
+            "fourier": _Chosen(_fourier),
             "expand": Expansion(filters),
         }
+
+        self.takes_cosets = ("direct", "fourier")
 
     def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
         lifting = problem.in_slots == 1
@@ -55,18 +59,30 @@ class CpuConv:
         return "expand" if self.unsupported(problem, fast) else fast
 
 
-class _Direct:
-    """Depthwise convolutions have kernels of their own."""
+class _Chosen:
+    """One algorithm, by the kernels that serve a problem best."""
+
+    def __init__(self, kernels_for: Callable[[ConvProblem], Any]):
+        self.kernels_for = kernels_for
 
     def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return _direct_kernels(problem).conv(problem, x, weight, bias)
+        return self.kernels_for(problem).conv(problem, x, weight, bias)
 
     def conv_input_grad(self, problem: ConvProblem, grad: Tensor, weight: Tensor) -> Tensor:
-        return _direct_kernels(problem).conv_input_grad(problem, grad, weight)
+        return self.kernels_for(problem).conv_input_grad(problem, grad, weight)
 
     def conv_weight_grad(self, problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
-        return _direct_kernels(problem).conv_weight_grad(problem, grad, x)
+        return self.kernels_for(problem).conv_weight_grad(problem, grad, x)
 
 
-def _direct_kernels(problem: ConvProblem) -> Any:
-    return kernels if problem.groups == 1 else depthwise
+def _direct(problem: ConvProblem) -> Any:
+    if problem.groups > 1:
+        return depthwise
+    return kernels if problem.cosets == 1 else _BY_SUBGROUP
+
+
+def _fourier(problem: ConvProblem) -> Any:
+    return kernels if problem.cosets == 1 or cost.is_planar(problem) else _BY_SUBGROUP
+
+
+_BY_SUBGROUP = BySubgroup(kernels)

@@ -41,8 +41,15 @@ _WIDEST_SPREAD = 32  # channels; with more, the sums of a few rows do not stay i
 
 def depthwise_pays(problem: ConvProblem) -> bool:
     """Whether a depthwise convolution is faster with its own kernel than in planes, whatever the number of channels."""
-    channels = problem.in_channels
-    return problem.group.order < 8 or channels >= _LEAST_FILLED * 8 * math.ceil(channels / 8)
+    channels = problem.groups
+    return problem.group.order * problem.cosets < 8 or channels >= _LEAST_FILLED * 8 * math.ceil(channels / 8)
+
+
+def is_planar(problem: ConvProblem) -> bool:
+    """Whether the problem's own operation is computed in planes, from maps with or without cosets."""
+    if problem.op == "conv_weight_grad":
+        return weight_grad_form(problem)[0] == "planes"
+    return conv_form(problem, problem.adjoint)[0] == "planes"
 
 
 @lru_cache(maxsize=1024)

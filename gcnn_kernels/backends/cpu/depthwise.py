@@ -5,6 +5,7 @@ They compute in float32 and float64; half precision is converted.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -21,13 +22,14 @@ from .kernels import channels_last
 
 def serves(problem: ConvProblem) -> bool:
     """Whether every map is convolved by itself, to one map."""
-    return problem.groups == problem.in_channels == problem.out_channels
+    channels_in = problem.in_channels if problem.in_slots == 1 else problem.in_channels // problem.cosets
+    return problem.groups == channels_in == problem.out_channels // problem.cosets
 
 
 def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
     dtype = accumulator(x.dtype)
-    filters = weight.to(dtype).flatten(1).T.contiguous()
+    filters = weight.to(dtype).reshape(problem.groups, -1).T.contiguous()
     if bias is not None:
         bias = bias.to(dtype).contiguous()
     y = torch.empty(problem.computed_shape, dtype=dtype, memory_format=torch.channels_last_3d)
@@ -44,8 +46,8 @@ def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
     if 0 in grad.shape:
         return x.new_zeros(problem.weight_shape)
     dtype = accumulator(x.dtype)
-    entries = problem.in_slots * problem.kernel**2
-    filters_grad = torch.empty(entries, problem.in_channels, dtype=dtype)
+    entries = math.prod(problem.weight_shape) // problem.groups
+    filters_grad = torch.empty(entries, problem.groups, dtype=dtype)
     torch.ops.gcnn_cpu.depthwise_weight_grad(
         channels_last(grad, dtype), channels_last(x, dtype), *_tables(problem), *problem.stride, filters_grad
     )
@@ -54,16 +56,20 @@ def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
 
 def _tables(problem):
     geometry = problem.padding, problem.dilation
-    return _cached_tables(problem.group, problem.in_slots, problem.kernel, *geometry, problem.adjoint)
+    return _cached_tables(problem.group, problem.cosets, problem.in_slots, problem.kernel, *geometry, problem.adjoint)
 
 
 @lru_cache(maxsize=256)
-def _cached_tables(group, in_slots, k, padding, dilation, adjoint):
+def _cached_tables(group, cosets, in_slots, k, padding, dilation, adjoint):
     """``table[h, s * taps + t]``, the entry of the filter between two slots at a tap, and each tap's shift.
 
     h are slots of the map computed and s of the map read: of the input's gradient and of the output's, if ``adjoint``.
+    A filter's entries are (coset of the output, coset of the input, slot, tap); slots of maps are (slot, coset).
     """
-    table = filter_sources(group, in_slots, k, torch.device("cpu")).view(group.order, in_slots, k * k)
+    table = filter_sources(group, in_slots, k, torch.device("cpu")).view(group.order, 1, in_slots, 1, k * k)
+    size, read = in_slots * k * k, 1 if in_slots == 1 else cosets
+    filters = torch.arange(cosets * read, dtype=table.dtype).view(1, cosets, 1, read, 1)
+    table = (table + size * filters).view(group.order * cosets, in_slots * read, k * k)
     if adjoint:
         table = table.transpose(0, 1)
     row, column = np.divmod(np.arange(k * k), k)

@@ -18,7 +18,7 @@ from .correlations import correlations, tap_transform
 
 
 def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
+    """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x; with cosets in planes only."""
     backward = problem.adjoint
     dtype = accumulator(x.dtype)
     form, spread = cost.conv_form(problem, backward)
@@ -35,8 +35,10 @@ def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = 
         taps = tap_transform(problem.group, problem.kernel, dtype)
         torch.ops.gcnn_cpu.lift(channels_last(x, dtype), weight, bias, tables.shifts, *taps.tables, *tables.mul, y)
     elif form == "planes":
+        if bias is not None:
+            bias = bias.repeat_interleave(problem.cosets)
         torch.ops.gcnn_cpu.planar(
-            channels_last(x, dtype), weight, bias, problem.groups, backward,
+            channels_last(x, dtype), weight, bias, problem.groups, problem.cosets, backward,
             tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, y,
         )  # fmt: skip
     else:
@@ -68,7 +70,7 @@ def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
         torch.ops.gcnn_cpu.lift_weight_grad(grad, x, tables.shifts, *taps.tables, *tables.mul, weight_grad)
     elif form == "planes":
         torch.ops.gcnn_cpu.planar_weight_grad(
-            outer, inner, problem.groups, backward,
+            outer, inner, problem.groups, problem.cosets, backward,
             tables.shifts, tables.sources, tables.matrix, *tables.mul, weight_grad,
         )  # fmt: skip
     else:

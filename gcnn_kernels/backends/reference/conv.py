@@ -9,6 +9,7 @@ from ..staged import Staged, unsupported_group
 from . import filters, staging
 
 algorithms: dict[str, ConvKernels] = {"expand": Expansion(filters), "staged": Staged(staging)}
+takes_cosets: tuple[str, ...] = ()
 
 
 def unsupported(problem: ConvProblem, algorithm: str) -> str | None:

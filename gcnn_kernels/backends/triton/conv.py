@@ -10,7 +10,7 @@ from ..staged import Staged
 from . import direct, filters, fourier, staging
 from .cost import choose_algorithm, unsupported_algorithm
 
-__all__ = ["algorithms", "choose_algorithm", "unsupported"]
+__all__ = ["algorithms", "choose_algorithm", "takes_cosets", "unsupported"]
 
 algorithms: dict[str, Any] = {
     "direct": direct,
@@ -18,6 +18,7 @@ algorithms: dict[str, Any] = {
     "staged": Staged(staging),
     "expand": Expansion(filters),
 }
+takes_cosets: tuple[str, ...] = ()
 
 
 def unsupported(problem: ConvProblem, algorithm: str) -> str | None:
