@@ -166,7 +166,11 @@ def group_conv_transpose2d(
         )
     options = (stride, padding, dilation, algorithm, backend, groups)
     y = OPS.conv_input_grad(x, _filters(weight, point), size, point.name, *options)
-    return y if bias is None else y + bias.to(y.dtype)[:, None, None, None]
+    if bias is None:
+        return y
+    bias = bias.to(y.dtype)[:, None, None, None]
+    # In place, unless a transform might need a larger result.
+    return y + bias if torch._C._are_functorch_transforms_active() else y.add_(bias)
 
 
 def _checked(

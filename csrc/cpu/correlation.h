@@ -67,6 +67,19 @@ GCNN_INLINE void copy(const T* from, int64_t count, T* to) {
   });
 }
 
+// to[k * to_step + i] = the k-th result of f(in, out), in[s] = from[s * from_step + i], for `count` numbers i.
+template <int In, int Out, typename T, typename F>
+GCNN_INLINE void map_slots(const T* from, int64_t from_step, int64_t count, T* to, int64_t to_step, const F& f) {
+  for_channels<T>(count, [&](int64_t i, auto zero) __attribute__((always_inline)) {
+    decltype(zero) in[In], out[Out];
+#pragma GCC unroll 16
+    for (int s = 0; s < In; ++s) load(in[s], from + s * from_step + i);
+    f(in, out);
+#pragma GCC unroll 16
+    for (int k = 0; k < Out; ++k) store(to + k * to_step + i, out[k]);
+  });
+}
+
 // to[q * step + c] = the q-th entry of A z, z(g) = from[g][c].
 template <typename G, typename T>
 GCNN_INLINE void transform_input(const T* const (&from)[G::in_slots], int64_t count, T* to, int64_t step) {

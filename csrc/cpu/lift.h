@@ -161,20 +161,6 @@ static void lift_entry(const LiftJob<T>& job, const LiftRun<T>& run, int k, T* t
   }
 }
 
-// y[h * slot + i] = slot h of `count` numbers of the transform.
-template <typename G, typename T>
-static void synthesise_slots(const T* from, int64_t step, int64_t count, T* y, int64_t slot) {
-  for_channels<T>(count, [&](int64_t i, auto zero) __attribute__((always_inline)) {
-    using V = decltype(zero);
-    V f[G::sums], out[G::out_slots];
-#pragma GCC unroll 8
-    for (int k = 0; k < G::sums; ++k) load(f[k], from + k * step + i);
-    G::synthesise(f, out);
-#pragma GCC unroll 8
-    for (int h = 0; h < G::out_slots; ++h) store(y + h * slot + i, out[h]);
-  });
-}
-
 // Items: runs.
 template <typename G, typename T>
 static void lift_items(const LiftJob<T>& job, int64_t begin, int64_t end, T* scratch) {
@@ -193,22 +179,10 @@ static void lift_items(const LiftJob<T>& job, int64_t begin, int64_t end, T* scr
   for (int64_t item = begin; item < end; ++item) {
     run.read(job, sizes, item);
     for (int k = 0; k < G::sums; ++k) entry(job, run, k, run.sums + k * sizes.sum_row);
-    synthesise_slots<G>(run.sums, sizes.sum_row, run.size * job.cout, job.y + run.place_in_output(job, slot), slot);
+    map_slots<G::sums, G::out_slots>(run.sums, sizes.sum_row, run.size * job.cout, job.y + run.place_in_output(job, slot),
+                                     slot, [](const auto& f, auto& y)
+                                               __attribute__((always_inline)) { G::synthesise(f, y); });
   }
-}
-
-// to[k * step + i] = entry k of C^T grad for `count` numbers of the gradient.
-template <typename G, typename T>
-static void analyse_slots(const T* grad, int64_t slot, int64_t count, T* to, int64_t step) {
-  for_channels<T>(count, [&](int64_t i, auto zero) __attribute__((always_inline)) {
-    using V = decltype(zero);
-    V y[G::out_slots], f[G::sums];
-#pragma GCC unroll 8
-    for (int h = 0; h < G::out_slots; ++h) load(y[h], grad + h * slot + i);
-    G::analyse(y, f);
-#pragma GCC unroll 8
-    for (int k = 0; k < G::sums; ++k) store(to + k * step + i, f[k]);
-  });
 }
 
 // Products of `Products` inputs, `Rows` channels of each, with a vector of channels of one entry of the gradient: to += the
@@ -243,7 +217,7 @@ static void lift_products(const T* x, const int64_t* offsets, int64_t cin, const
 // All products of one entry of the gradient. Images of 1 and 3 channels take several products together.
 template <typename T>
 static void lift_entry_grad(const T* x, const int64_t* offsets, int64_t products, int64_t cin, const T* d, int64_t cout,
-                       int64_t size, T* to, int64_t width) {
+                            int64_t size, T* to, int64_t width) {
   using Kernel = void (*)(const T*, const int64_t*, int64_t, const T*, int64_t, int64_t, T*, int64_t);
   static constexpr Kernel grey[] = {lift_products<1, 1, T>, lift_products<2, 1, T>, lift_products<3, 1, T>,
                                     lift_products<4, 1, T>, lift_products<5, 1, T>, lift_products<6, 1, T>};
@@ -278,7 +252,9 @@ static void lift_weight_grad_items(const LiftGradJob<T>& job, int64_t begin, int
     clear(products, job.products_size);
     for (int64_t r = part * runs / job.parts; r < (part + 1) * runs / job.parts; ++r) {
       run.read(job, sizes, r);
-      analyse_slots<G>(job.grad + run.place_in_output(job, slot), slot, run.size * job.cout, run.sums, sizes.sum_row);
+      map_slots<G::out_slots, G::sums>(job.grad + run.place_in_output(job, slot), slot, run.size * job.cout, run.sums,
+                                       sizes.sum_row, [](const auto& y, auto& f)
+                                                          __attribute__((always_inline)) { G::analyse(y, f); });
       for (int k = 0; k < G::sums; ++k) {
         const int64_t first = job.starts[k], count = job.starts[k + 1] - first;
         lift_entry_grad(run.x, run.offsets + first, count, job.cin, run.sums + k * sizes.sum_row, job.cout, run.size,

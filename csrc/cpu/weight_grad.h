@@ -48,15 +48,8 @@ static void transform_grad(const WeightGradJob<T>& job, const Pixel* pixels, int
           }
         });
     } else {
-      for_channels<T>(run * job.cout, [&](int64_t c, auto zero) __attribute__((always_inline)) {
-        using V = decltype(zero);
-        V y[G::out_slots], p[G::rank];
-#pragma GCC unroll 8
-        for (int h = 0; h < G::out_slots; ++h) load(y[h], grad + h * slot + c);
-        G::output_adjoint(y, p);
-#pragma GCC unroll 16
-        for (int q = 0; q < G::rank; ++q) store(to + q * step + m * job.cout + c, p[q]);
-      });
+      map_slots<G::out_slots, G::rank>(grad, slot, run * job.cout, to + m * job.cout, step, [](const auto& y, auto& p)
+                                       __attribute__((always_inline)) { G::output_adjoint(y, p); });
     }
   }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -16,23 +17,32 @@ class BySubgroup:
     """Maps whose cosets are slots to maps whose cosets are channels, and back.
 
     An image has no cosets, so a lifting convolution goes coset by coset: whole planes are put together then, instead of
-    the channels of each pixel.
+    the channels of each pixel. Maps without cosets go as they are.
     """
 
-    def __init__(self, kernels: ConvKernels):
-        self.kernels = kernels
+    def __init__(
+        self,
+        kernels: ConvKernels,
+        split: Callable[[Tensor, int], Tensor] = split_cosets,
+        join: Callable[[Tensor, int], Tensor] = join_cosets,
+    ):
+        self.kernels, self.split, self.join = kernels, split, join
 
     def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         q = problem.cosets
+        if q == 1:
+            return self.kernels.conv(problem, x, weight, bias)
         if problem.in_slots == 1:
             part = _one_coset(problem)
             return stack_cosets([self.kernels.conv(part, x, filters, bias) for filters in _by_coset(weight, q)])
         if bias is not None:
             bias = bias.repeat_interleave(q)
-        return join_cosets(self.kernels.conv(_all_cosets(problem), split_cosets(x, q), weight, bias), q)
+        return self.join(self.kernels.conv(_all_cosets(problem), self.split(x, q), weight, bias), q)
 
     def conv_input_grad(self, problem: ConvProblem, grad: Tensor, weight: Tensor) -> Tensor:
         q = problem.cosets
+        if q == 1:
+            return self.kernels.conv_input_grad(problem, grad, weight)
         if problem.in_slots == 1:
             part = _one_coset(problem)
             first, *others = (
@@ -40,15 +50,17 @@ class BySubgroup:
                 for c, filters in enumerate(_by_coset(weight, q))
             )
             return sum(others, first)
-        return join_cosets(self.kernels.conv_input_grad(_all_cosets(problem), split_cosets(grad, q), weight), q)
+        return self.join(self.kernels.conv_input_grad(_all_cosets(problem), self.split(grad, q), weight), q)
 
     def conv_weight_grad(self, problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
         q = problem.cosets
+        if q == 1:
+            return self.kernels.conv_weight_grad(problem, grad, x)
         if problem.in_slots == 1:
             part = _one_coset(problem)
             filters = [self.kernels.conv_weight_grad(part, coset_of(grad, c, q), x) for c in range(q)]
             return torch.stack(filters, 1).flatten(0, 1)
-        return self.kernels.conv_weight_grad(_all_cosets(problem), split_cosets(grad, q), split_cosets(x, q))
+        return self.kernels.conv_weight_grad(_all_cosets(problem), self.split(grad, q), self.split(x, q))
 
 
 def _by_coset(weight, cosets):

@@ -12,6 +12,7 @@ from ..by_subgroup import BySubgroup
 from ..expansion import Expansion
 from ..problem import ConvProblem
 from . import cost, depthwise, kernels
+from .cosets import join_cosets, split_cosets
 from .correlations import has_algorithm
 
 
@@ -27,10 +28,9 @@ class CpuConv:
         self.algorithms: dict[str, ConvKernels] = {
             "direct": _Chosen(_direct),
             "fourier": _Chosen(_fourier),
-            "expand": Expansion(filters),
+            "expand": BySubgroup(Expansion(filters), split_cosets, join_cosets),
         }
-
-        self.takes_cosets = ("direct", "fourier")
+        self.takes_cosets = tuple(self.algorithms)
 
     def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
         lifting = problem.in_slots == 1
@@ -76,13 +76,11 @@ class _Chosen:
 
 
 def _direct(problem: ConvProblem) -> Any:
-    if problem.groups > 1:
-        return depthwise
-    return kernels if problem.cosets == 1 else _BY_SUBGROUP
+    return depthwise if problem.groups > 1 else _BY_SUBGROUP
 
 
 def _fourier(problem: ConvProblem) -> Any:
     return kernels if problem.cosets == 1 or cost.is_planar(problem) else _BY_SUBGROUP
 
 
-_BY_SUBGROUP = BySubgroup(kernels)
+_BY_SUBGROUP = BySubgroup(kernels, split_cosets, join_cosets)
