@@ -16,7 +16,11 @@ namespace {
 
 #include "spread.h"
 
+#include "planes.h"
+
 #include "planar.h"
+
+#include "planar_weight_grad.h"
 
 #include "lift.h"
 

@@ -8,18 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from gan.commands._errors import reported
 from gan.common import distributed
-from gan.common.files import write_json
 from gan.data import DATASETS
 from gan.metrics.evaluation import METRICS
 from gan.options import Options
-from gan.papers.real_data import real_data_distances
-from gan.runs import load_generator
-from gan.runs.evaluation import evaluation_of
+from gan.papers.measurements import measure_real_data, measure_run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,44 +50,18 @@ def main(arguments: list[str] | None = None) -> int:
 
     def run() -> None:
         world = distributed.join(options.device)
-        results = evaluate(options, metrics, world) if options.run else real_data(options, world)
+        given = {"data": options.data, "inception_weights": options.inception_weights}
+        if options.run:
+            results = measure_run(
+                options.run, options.checkpoint, world, metrics=metrics, samples=options.samples,
+                features=options.features, real_data=options.real_data, overrides=given,
+            )  # fmt: skip
+        else:
+            results = measure_real_data(Options(dataset=options.dataset, **given), world, options.features)
         if world.is_main:
             print(json.dumps(results, indent=2))
 
     return reported(run)
-
-
-def evaluate(given: argparse.Namespace, metrics: list[str], world: distributed.World) -> dict:
-    """The metrics of a run's generator, by names that tell samples and extractor; also written into the run."""
-    trained = load_generator(given.run, given.checkpoint)
-    overrides = {"data": given.data, "inception_weights": given.inception_weights}
-    options = replace(trained.options, **{name: value for name, value in overrides.items() if value})
-    evaluation = evaluation_of(
-        options, trained.network.image_shape[1], world, _progress(world),
-        metrics=metrics or options.eval_metrics.split(","), samples=given.samples or options.eval_samples,
-        features=given.features,
-    )  # fmt: skip
-    results = {
-        "iteration": trained.iteration,
-        "real images": len(evaluation.images),
-        **evaluation.of_generator(trained.network.to(world.device)),
-    }
-    if given.real_data:
-        results["training images"] = real_data_distances(options, evaluation)
-    if world.is_main:
-        write_json(given.run / f"evaluation-{trained.iteration:08d}.json", results)
-    return results
-
-
-def real_data(given: argparse.Namespace, world: distributed.World) -> dict:
-    """The distances of shares of a data set's training images."""
-    options = Options(dataset=given.dataset, data=given.data, inception_weights=given.inception_weights)
-    evaluation = evaluation_of(options, None, world, _progress(world), metrics=["fid"], features=given.features)
-    return {"real images": len(evaluation.images), "training images": real_data_distances(options, evaluation)}
-
-
-def _progress(world: distributed.World):
-    return lambda line: print(line, file=sys.stderr) if world.is_main else None
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from ..by_subgroup import BySubgroup
 from ..expansion import Expansion
 from ..problem import ConvProblem
 from . import cost, depthwise, kernels
-from .cosets import join_cosets, split_cosets
 from .correlations import has_algorithm
+from .cosets import join_cosets, split_cosets
 
 
 class CpuConv:
