@@ -12,6 +12,9 @@ from .._interpolation import coset_of, join_cosets, split_cosets, stack_cosets
 from .base import ConvKernels
 from .problem import ConvProblem
 
+#: From a map and its number of cosets to the same map, with the cosets elsewhere.
+Interleaving = Callable[[Tensor, int], Tensor]
+
 
 class BySubgroup:
     """Maps whose cosets are slots to maps whose cosets are channels, and back.
@@ -23,10 +26,12 @@ class BySubgroup:
     def __init__(
         self,
         kernels: ConvKernels,
-        split: Callable[[Tensor, int], Tensor] = split_cosets,
-        join: Callable[[Tensor, int], Tensor] = join_cosets,
+        split: Interleaving = split_cosets,
+        join: Interleaving = join_cosets,
     ):
-        self.kernels, self.split, self.join = kernels, split, join
+        self.kernels: ConvKernels = kernels
+        self.split: Interleaving = split
+        self.join: Interleaving = join
 
     def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         q = problem.cosets

@@ -30,7 +30,7 @@ class CpuConv:
             "fourier": _Chosen(_fourier),
             "expand": BySubgroup(Expansion(filters), split_cosets, join_cosets),
         }
-        self.takes_cosets = tuple(self.algorithms)
+        self.takes_cosets: tuple[str, ...] = tuple(self.algorithms)
 
     def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
         lifting = problem.in_slots == 1
