@@ -10,6 +10,7 @@ from torch import Tensor
 from . import _checks as checks
 from . import _irreps
 from ._constants import constant, table
+from ._interpolation import join_cosets, split_cosets
 from ._layout import plane_format, to_map_format
 from .groups import PointGroup, point_group
 from .ops.library import OPS
@@ -98,6 +99,10 @@ def group_conv2d(
     checks.slots("x", x, 2, point)
     checks.slots("weight", weight, 2, point)
     x, options = _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, backend)
+    if _off_the_grid(point):
+        bias = None if bias is None else bias.repeat_interleave(point.cosets)
+        y = OPS.conv(split_cosets(x, point.cosets), _filters(weight, point), bias, "p1", *options)
+        return join_cosets(y, point.cosets)
     return OPS.conv(x, _filters(weight, point), bias, point.name, *options)
 
 
@@ -165,7 +170,11 @@ def group_conv_transpose2d(
             f"with padding {padding} leaves no output, {tuple(size)}"
         )
     options = (stride, padding, dilation, algorithm, backend, groups)
-    y = OPS.conv_input_grad(x, _filters(weight, point), size, point.name, *options)
+    if _off_the_grid(point):
+        y = OPS.conv_input_grad(split_cosets(x, point.cosets), _filters(weight, point), size, "p1", *options)
+        y = join_cosets(y, point.cosets)
+    else:
+        y = OPS.conv_input_grad(x, _filters(weight, point), size, point.name, *options)
     if bias is None:
         return y
     bias = bias.to(y.dtype)[:, None, None, None]
@@ -210,6 +219,15 @@ def _check_filter(x: Tensor, weight: Tensor, bias: Tensor | None, cin: int, cout
     if bias is not None:
         checks.vector("bias", bias, cout, "x", x)
         checks.same_dtype("bias", bias, "x", x)
+
+
+def _off_the_grid(point: PointGroup) -> bool:
+    """Whether no element but the identity permutes the pixels: c3, c5, ..
+
+    Cosets are then single elements. As channels they make maps over p1, whose one slot the operators of a finer group
+    would take for an image.
+    """
+    return point.grid_subgroup.order == 1 < point.order
 
 
 def _filters(weight: Tensor, point: PointGroup) -> Tensor:

@@ -91,6 +91,8 @@ def _conv_weight_grad_fake(grad, x, kernel, group, stride, padding, dilation, al
 def _problem(op, x_shape, weight_shape, like, group, stride, padding, dilation, groups):
     point = point_group(group)
     if point.cosets > 1 and x_shape[2] > 1:
+        if point.grid_subgroup.order == 1:
+            raise ValueError(f"group: a map over {group} has to be given as one over p1, with cosets as channels")
         batch, channels, slots, *size = x_shape
         x_shape = (batch, channels * point.cosets, slots // point.cosets, *size)
     return ConvProblem.of(

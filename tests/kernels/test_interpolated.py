@@ -58,6 +58,34 @@ def test_against_dense_rotate_stack_convolve(name, k):
     torch.testing.assert_close(y.flatten(1, 2), expected)
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("name", [*GROUPS, "c5"])
+def test_gradients_are_those_of_the_filter_stack(name, groups, backend):
+    torch.manual_seed(0)
+    order = gk.point_group(name).order
+    x = torch.randn(2, 3, order, 6, 7, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 3 // groups, order, 3, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    stack, stack_bias = gk.functional.expand_filters(weight, name), bias.repeat_interleave(order)
+    for found, expected in (
+        (
+            gk.group_conv2d(x, weight, bias, name, padding=1, groups=groups, backend=backend),
+            torch.nn.functional.conv2d(x.flatten(1, 2), stack, stack_bias, padding=1, groups=groups),
+        ),
+        (
+            gk.group_conv_transpose2d(x, weight, bias, name, stride=2, groups=groups, backend=backend),
+            torch.nn.functional.conv_transpose2d(x.flatten(1, 2), stack, stack_bias, stride=2, groups=groups),
+        ),
+    ):
+        expected = expected.unflatten(1, (-1, order))
+        grad, inputs = torch.randn_like(found), (x, weight, bias)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(
+            torch.autograd.grad(found, inputs, grad), torch.autograd.grad(expected, inputs, grad, retain_graph=True)
+        )
+
+
 @pytest.mark.parametrize("name", ["c8", "d8"])
 def test_derivatives(name):
     order = gk.point_group(name).order
