@@ -76,7 +76,9 @@ class _Chosen:
 
 
 def _direct(problem: ConvProblem) -> Any:
-    return depthwise if problem.groups > 1 else _BY_SUBGROUP
+    if problem.groups > 1:
+        return depthwise
+    return kernels if problem.cosets == 1 else _BY_SUBGROUP
 
 
 def _fourier(problem: ConvProblem) -> Any:

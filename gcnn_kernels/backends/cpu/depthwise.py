@@ -21,7 +21,10 @@ from .kernels import channels_last
 
 
 def serves(problem: ConvProblem) -> bool:
-    """Whether every map is convolved by itself, to one map."""
+    """Whether every map is convolved by itself, to one map, with as many slots as the kernels take together."""
+    slots = problem.group.order * problem.cosets
+    if slots > 2 and slots % 4:
+        return False
     channels_in = problem.in_channels if problem.in_slots == 1 else problem.in_channels // problem.cosets
     return problem.groups == channels_in == problem.out_channels // problem.cosets
 

@@ -35,7 +35,7 @@ def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = 
         taps = tap_transform(problem.group, problem.kernel, dtype)
         torch.ops.gcnn_cpu.lift(channels_last(x, dtype), weight, bias, tables.shifts, *taps.tables, *tables.mul, y)
     elif form == "planes":
-        if bias is not None:
+        if bias is not None and problem.cosets > 1:
             bias = bias.repeat_interleave(problem.cosets)
         torch.ops.gcnn_cpu.planar(
             channels_last(x, dtype), weight, bias, problem.groups, problem.cosets, backward,
