@@ -122,13 +122,6 @@ int64_t parts_of(const Job<T>& job, int64_t size) {
   return std::clamp<int64_t>(std::min(pixels / kPartPixels, kPartBytes / bytes), 1, 16);
 }
 
-// All parts' products, in order, in the place of the first one's.
-template <template <typename> typename Job, typename T>
-void add_parts(const Job<T>& job) {
-  for (int64_t part = 1; part < job.parts; ++part)
-    for (int64_t i = 0; i < job.products_size; ++i) job.products[i] += job.products[part * job.products_size + i];
-}
-
 template <typename T>
 void set_tiles(WeightGradJob<T>& job, int64_t lanes) {
   const int64_t threads = torch::stable::get_num_threads();
@@ -233,6 +226,16 @@ Buffer<T> pack_products(const Tensor& weight, const Tensor& taps, const Tensor& 
   return packed;
 }
 
+// The filters' gradient, `sets` of them, from the products of a job: all parts', added in order in the place of the first one's.
+template <template <typename> typename Job, typename T>
+void unpack(const Job<T>& job, FilterJob<T> filters, int64_t sets, const Tensor& weight_grad, const Kernels<T>& k) {
+  for (int64_t part = 1; part < job.parts; ++part)
+    for (int64_t i = 0; i < job.products_size; ++i) job.products[i] += job.products[part * job.products_size + i];
+  filters.products = job.products;
+  filters.filters_grad = data<T>(weight_grad);
+  run<FilterJob<T>, T>(filters, sets * filters.rows, k.filter_scratch(filters), k.unpack_products);
+}
+
 template <typename F>
 void dispatch_computed(const Tensor& tensor, F f) {
   if (tensor.scalar_type() == ScalarType::Double) return f(double{});
@@ -297,8 +300,8 @@ void planar(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, i
     using T = decltype(zero);
     const Kernels<T>& k = kernels<T>();
     const Buffer<T> packed = pack(weight, groups, tables, false, k);
-    PlanarJob<T> job{planar_of(x, y, groups, cosets, tables, k), packed.get(), bias ? data<const T>(*bias) : nullptr, data<T>(y),
-                     0, 0};
+    PlanarJob<T> job{planar_of(x, y, groups, cosets, tables, k), packed.get(), bias ? data<const T>(*bias) : nullptr,
+                     data<T>(y), 0, 0};
     set_tiles(job, k);
     run<PlanarJob<T>, T>(job, planar_items(job, job.rows), k.planar_scratch(job), k.planar);
   });
@@ -325,10 +328,7 @@ void planar_weight_grad(const Tensor& grad, const Tensor& x, int64_t groups, int
     const Buffer<T> products(job.parts * job.products_size);
     job.products = products.get();
     run<PlanarGradJob<T>, T>(job, job.parts * ceil_div(groups, job.block), k.planar_grad_scratch(job), k.planar_weight_grad);
-    add_parts(job);
-    filters.products = products.get();
-    filters.filters_grad = data<T>(weight_grad);
-    run<FilterJob<T>, T>(filters, groups * filters.rows, k.filter_scratch(filters), k.unpack_products);
+    unpack(job, filters, groups, weight_grad, k);
   });
 }
 
@@ -382,10 +382,7 @@ void lift_weight_grad(const Tensor& grad, const Tensor& x, const Tensor& shifts,
     const Buffer<T> products(job.parts * job.products_size);
     job.products = products.get();
     run<LiftGradJob<T>, T>(job, job.parts, k.lift_scratch(job), k.lift_weight_grad);
-    add_parts(job);
-    filters.products = products.get();
-    filters.filters_grad = data<T>(weight_grad);
-    run<FilterJob<T>, T>(filters, filters.rows, k.filter_scratch(filters), k.unpack_products);
+    unpack(job, filters, 1, weight_grad, k);
   });
 }
 
@@ -417,11 +414,7 @@ void conv_weight_grad(const Tensor& grad, const Tensor& x, bool backward, bool s
     job.products = products.get();
     const int64_t items = job.parts * ceil_div(job.taps, job.group) * ceil_div(job.cin, job.block);
     run<WeightGradJob<T>, T>(job, items, k.weight_grad_scratch(job), k.weight_grad);
-    add_parts(job);
-
-    filters.products = products.get();
-    filters.filters_grad = data<T>(weight_grad);
-    run<FilterJob<T>, T>(filters, filters.rows, k.filter_scratch(filters), k.unpack_products);
+    unpack(job, filters, 1, weight_grad, k);
   });
 }
 

@@ -64,7 +64,7 @@ static void tile_products(const PlanarJob<T>& job, const PlanarScratch<T>& sizes
         const int64_t place = tile.places[tap * G::in_slots + g];
         from[g] = place < 0 ? tile.zeros : tile.x + (g * tile.channels + c) * sizes.window.channel + place;
       }
-      transform_planes<G>(from, tile.size, a, sizes.a_step);
+      transform_input<G>(from, vectors * LANES<T>, a, sizes.a_step);
     }
     for (int q = 0; q < G::rank; ++q)
       for (int64_t n = 0; n < job.cout; n += PANEL<T>) {
@@ -85,14 +85,12 @@ static void planes_of_output(const PlanarJob<T>& job, const PlanarScratch<T>& si
                              const T* bias, T* y, int64_t slot) {
   for (int64_t n = 0; n < job.cout; ++n, sums += job.tile, y += job.tile) {
     const T add = bias ? bias[n] : T(0);
-    for (int64_t v = 0; v < size; v += LANES<T>) {
-      Vector<T> p[G::rank], out[G::out_slots];
-#pragma GCC unroll 16
-      for (int q = 0; q < G::rank; ++q) load(p[q], sums + q * sizes.s_step + v);
-      G::output(p, out);
+    map_slots<G::rank, G::out_slots>(sums, sizes.s_step, padded(size, LANES<T>), y, slot,
+                                     [&](const auto& p, auto& out) __attribute__((always_inline)) {
+                                       G::output(p, out);
 #pragma GCC unroll 8
-      for (int h = 0; h < G::out_slots; ++h) store(y + h * slot + v, out[h] + add);
-    }
+                                       for (int h = 0; h < G::out_slots; ++h) out[h] += add;
+                                     });
   }
 }
 

@@ -127,20 +127,16 @@ static void planar_products(const PlanarGradJob<T>& job, const PlanarGradScratch
   const int64_t channels = part.groups * job.cin, slot = part.groups * job.cout * sizes.pixels;
   const int64_t width = padded(job.cout, LANES<T>);
   const T **rows = pointers, **columns = pointers + job.cin;
+  const int64_t pixels = padded(part.pixels, LANES<T>);
   for (int64_t n = 0; n < job.cout; ++n)
-    for (int64_t v = 0; v < part.pixels; v += LANES<T>) {
-      Vector<T> y[G::out_slots], p[G::rank];
-#pragma GCC unroll 8
-      for (int h = 0; h < G::out_slots; ++h) load(y[h], grad + h * slot + n * sizes.pixels + v);
-      G::output_adjoint(y, p);
-#pragma GCC unroll 16
-      for (int q = 0; q < G::rank; ++q) store(d + q * sizes.d_step + n * sizes.pixels + v, p[q]);
-    }
+    map_slots<G::out_slots, G::rank>(grad + n * sizes.pixels, slot, pixels, d + n * sizes.pixels, sizes.d_step,
+                                     [](const auto& y, auto& p)
+                                         __attribute__((always_inline)) { G::output_adjoint(y, p); });
   for (int64_t t = 0; t < job.taps; ++t) {
     for (int64_t c = 0; c < job.cin; ++c) {
       const T* from[G::in_slots];
       for (int g = 0; g < G::in_slots; ++g) from[g] = x + (g * channels + c) * window.channel + places[t * G::in_slots + g];
-      transform_planes<G>(from, part.pixels, a + c * sizes.pixels, sizes.a_step);
+      transform_input<G>(from, pixels, a + c * sizes.pixels, sizes.a_step);
     }
     for (int q = 0; q < G::rank; ++q) {
       for (int64_t c = 0; c < job.cin; ++c) rows[c] = a + q * sizes.a_step + c * sizes.pixels;

@@ -193,16 +193,3 @@ static void read_window(const Planar<T>& job, const PlanarWindow<T>& window, con
       }
   }
 }
-
-// a[q * step + v] = the q-th entry of A z of `size` pixels, whole vectors of them, z(g) = from[g].
-template <typename G, typename T>
-GCNN_INLINE void transform_planes(const T* const (&from)[G::in_slots], int64_t size, T* a, int64_t step) {
-  for (int64_t v = 0; v < size; v += LANES<T>) {
-    Vector<T> z[G::in_slots], out[G::rank];
-#pragma GCC unroll 8
-    for (int g = 0; g < G::in_slots; ++g) load(z[g], from[g] + v);
-    G::input(z, out);
-#pragma GCC unroll 16
-    for (int q = 0; q < G::rank; ++q) store(a + q * step + v, out[q]);
-  }
-}
