@@ -40,6 +40,28 @@ struct C4 {
     y[3] = odd - f[3];
   }
 
+  // y += the product of entries of z and of w: a character's each, and one complex number times another.
+  template <typename V>
+  GCNN_INLINE void multiply(const V (&f)[4], const V (&w)[4], V (&y)[4]) {
+    y[0] += f[0] * w[0];
+    y[1] += f[1] * w[1];
+    y[2] += f[2] * w[2];
+    y[3] += f[3] * w[2];
+    y[2] += f[3] * w[3];
+    y[3] -= f[2] * w[3];
+  }
+
+  // w += the adjoint with respect to w.
+  template <typename V>
+  GCNN_INLINE void multiply_adjoint(const V (&f)[4], const V (&y)[4], V (&w)[4]) {
+    w[0] += f[0] * y[0];
+    w[1] += f[1] * y[1];
+    w[2] += f[2] * y[2];
+    w[3] += f[3] * y[2];
+    w[2] += f[3] * y[3];
+    w[3] -= f[2] * y[3];
+  }
+
   template <typename V>
   GCNN_INLINE void input(const V (&z)[4], V (&a)[5]) {
     V f[4];
@@ -102,6 +124,32 @@ struct D4 {
     y[5] = odd_m + sin_m;
     y[6] = even_m - cos_m;
     y[7] = odd_m - sin_m;
+  }
+
+  // y += the product of entries of z and of w: a character's each, and a 2 x 2 matrix, row by row, times another.
+  template <typename V>
+  GCNN_INLINE void multiply(const V (&f)[8], const V (&w)[8], V (&y)[8]) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) y[k] += f[k] * w[k];
+#pragma GCC unroll 2
+    for (int k = 0; k < 2; ++k)
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; ++j) y[4 + 2 * i + j] += f[4 + 2 * i + k] * w[4 + 2 * k + j];
+  }
+
+  // w += the adjoint with respect to w.
+  template <typename V>
+  GCNN_INLINE void multiply_adjoint(const V (&f)[8], const V (&y)[8], V (&w)[8]) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) w[k] += f[k] * y[k];
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i)
+#pragma GCC unroll 2
+      for (int k = 0; k < 2; ++k)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; ++j) w[4 + 2 * k + j] += f[4 + 2 * i + k] * y[4 + 2 * i + j];
   }
 
   template <typename V>

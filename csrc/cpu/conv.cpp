@@ -51,6 +51,8 @@ constexpr int64_t kPartPixels = 512, kPartBytes = 2 << 20;
 constexpr int64_t kWindowBytes = 1 << 20;
 constexpr int64_t kDotPixels = 512;
 constexpr int64_t kRunBytes = 64 << 10;
+// What a thread copies of a map that it convolves depthwise, and how many rows of the result at most.
+constexpr int64_t kDepthwiseBytes = 256 << 10, kDepthwiseRows = 8;
 // What the scratch memory of one thread is limited to where many channels would ask for more. With the rest of a tile a
 // thread stays below 16 MiB.
 constexpr int64_t kScratchBytes = 8 << 20;
@@ -104,6 +106,14 @@ void set_tiles(PlanarJob<T>& job, const Kernels<T>& k) {
   job.depth = std::min<int64_t>(job.taps * job.cin, 192);
   job.tile = k.panel;
   set_rows(job, k.planar_scratch, ceil_div(planar_items(job, 1), 4 * threads));
+}
+
+template <typename T>
+void set_rows(Depthwise<T>& job, int64_t lanes) {
+  // Few enough for a vector of channels of what they read to stay in cache, and all blocks of rows alike.
+  const int64_t row = job.in_slots * job.cosets * job.in_w * lanes * sizeof(T);
+  const int64_t most = std::clamp<int64_t>(kDepthwiseBytes / row * job.div_h / job.mul_h, 1, kDepthwiseRows);
+  job.rows = ceil_div(job.out_h, ceil_div(job.out_h, most));
 }
 
 template <typename T>
@@ -183,6 +193,17 @@ FilterJob<T> filter_job(const Tensor& weight, int64_t sets, bool cout_is_row, co
   return job;
 }
 
+// `sets` of filters, packed as the job says.
+template <typename T>
+Buffer<T> pack(FilterJob<T> job, int64_t sets, const Tensor& weight, const Kernels<T>& k) {
+  Buffer<T> packed(sets * job.set_size);
+  std::fill_n(packed.get(), job.width % job.columns ? sets * job.set_size : 0, T(0));  // the padding of columns
+  job.filters = data<const T>(weight);
+  job.packed = packed.get();
+  run<FilterJob<T>, T>(job, sets * job.rows, k.filter_scratch(job), k.pack_filters);
+  return packed;
+}
+
 // Filters packed for gather: rows (tap, cin), columns cout, or all slots' (h, cout) if stacked. For spread: rows cin, or
 // (h, cin) if stacked, columns (tap, cout).
 template <typename T>
@@ -198,12 +219,7 @@ Buffer<T> pack(const Tensor& weight, int64_t sets, const Tables& tables, bool sp
   }
   job.width = round_up(job.width, k.lanes);
   job.set_size = (job.planes ? job.rank : 1) * job.depth * job.width;
-  Buffer<T> packed(sets * job.set_size);
-  std::fill_n(packed.get(), job.width % job.columns ? sets * job.set_size : 0, T(0));  // the padding of columns
-  job.filters = data<const T>(weight);
-  job.packed = packed.get();
-  run<FilterJob<T>, T>(job, sets * job.rows, k.filter_scratch(job), k.pack_filters);
-  return packed;
+  return pack(job, sets, weight, k);
 }
 
 // Filters as products, with rows (product, cin) and columns cout.
@@ -218,12 +234,8 @@ Buffer<T> pack_products(const Tensor& weight, const Tensor& taps, const Tensor& 
   job.q_row = job.rows;
   job.depth = job.rank * job.rows;
   job.width = round_up(job.columns, k.lanes);
-  Buffer<T> packed(job.depth * job.width);
-  std::fill_n(packed.get(), job.width > job.columns ? job.depth * job.width : 0, T(0));  // the padding of columns
-  job.filters = data<const T>(weight);
-  job.packed = packed.get();
-  run<FilterJob<T>, T>(job, job.rows, k.filter_scratch(job), k.pack_filters);
-  return packed;
+  job.set_size = job.depth * job.width;
+  return pack(job, 1, weight, k);
 }
 
 // The filters' gradient, `sets` of them, from the products of a job: all parts', added in order in the place of the first one's.
@@ -333,6 +345,71 @@ void planar_weight_grad(const Tensor& grad, const Tensor& x, int64_t groups, int
 }
 
 template <typename T>
+Depthwise<T> depthwise_of(const Tensor& x, const Tensor& y, int64_t cosets, const Tables& tables, const Kernels<T>& k) {
+  Depthwise<T> job{correlation<T>(x, y, tables), cosets, 0};
+  job.in_slots /= cosets;
+  job.out_slots /= cosets;
+  set_rows(job, k.lanes);
+  return job;
+}
+
+// Filters [C * cosets, cosets, S, k, k] with a set for each coset of the map that is computed, a row for each of the other one,
+// and channels along vectors.
+template <typename T>
+FilterJob<T> depthwise_filters(const Tensor& weight, int64_t cosets, const Tables& tables, const Kernels<T>& k) {
+  FilterJob<T> job = filter_job<T>(weight, 1, false, tables);
+  job.rows = cosets;
+  job.columns = weight.size(0) / cosets;
+  job.column_stride = cosets * cosets * job.size;
+  job.row_stride = tables.backward ? cosets * job.size : job.size;
+  job.set_stride = tables.backward ? job.size : cosets * job.size;
+  job.q_row = cosets;
+  job.tap_row = job.order * cosets;
+  job.depth = job.taps * job.tap_row;
+  job.width = round_up(job.columns, k.lanes);
+  job.set_size = job.depth * job.width;
+  return job;
+}
+
+// planar for as many groups as channels, each channel with its own filters and with channels along vectors
+// (depthwise_fourier.h, jobs.h: DepthwiseJob). matrix: [order, order], the filters' transform into entries.
+void depthwise_fourier(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, int64_t cosets, bool backward,
+                       const Tensor& shifts, const Tensor& sources, const Tensor& matrix, int64_t mul_h, int64_t mul_w,
+                       int64_t div_h, int64_t div_w, const Tensor& y) {
+  const Tables tables{shifts, sources, matrix, mul_h, mul_w, div_h, div_w, backward, false};
+  if (x.size(0) == 0) return;
+  dispatch_computed(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& k = kernels<T>(x.size(1));
+    const Buffer<T> packed = pack(depthwise_filters<T>(weight, cosets, tables, k), cosets, weight, k);
+    const DepthwiseJob<T> job{depthwise_of(x, y, cosets, tables, k), packed.get(), bias ? data<const T>(*bias) : nullptr,
+                              data<T>(y)};
+    run<DepthwiseJob<T>, T>(job, job.batch * ceil_div(job.out_h, job.rows), k.depthwise_scratch(job), k.depthwise);
+  });
+}
+
+// The gradient of depthwise_fourier, with div = 1, with respect to the weight. grad has the shape of y, and at least one pixel.
+void depthwise_fourier_weight_grad(const Tensor& grad, const Tensor& x, int64_t cosets, const Tensor& shifts,
+                                   const Tensor& sources, const Tensor& matrix, int64_t mul_h, int64_t mul_w,
+                                   const Tensor& weight_grad) {
+  const Tables tables{shifts, sources, matrix, mul_h, mul_w, 1, 1, false, false};
+  dispatch_computed(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& k = kernels<T>(x.size(1));
+    DepthwiseGradJob<T> job{depthwise_of(x, grad, cosets, tables, k), data<const T>(grad), nullptr, 0, 0};
+    FilterJob<T> filters = depthwise_filters<T>(weight_grad, cosets, tables, k);
+    filters.group = job.taps;
+    filters.q_step = cosets * filters.width;
+    job.products_size = cosets * filters.set_size;
+    job.parts = std::min(parts_of(job, job.products_size), job.batch * ceil_div(job.out_h, job.rows));
+    const Buffer<T> products(job.parts * job.products_size);
+    job.products = products.get();
+    run<DepthwiseGradJob<T>, T>(job, job.parts, k.depthwise_grad_scratch(job), k.depthwise_weight_grad);
+    unpack(job, filters, cosets, weight_grad, k);
+  });
+}
+
+template <typename T>
 Lifting<T> lifting(const Tensor& x, const Tensor& y, const Tensor& shifts, const Tensor& basis, const Tensor& starts,
                    const Tensor& inputs, int64_t mul_h, int64_t mul_w) {
   Lifting<T> job{y.size(2), x.size(0), x.size(1), y.size(1), x.size(3), x.size(4), y.size(3), y.size(4),
@@ -431,6 +508,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
       "planar_weight_grad(Tensor grad, Tensor x, int groups, int cosets, bool backward, Tensor shifts, Tensor sources, "
       "Tensor matrix, int mul_h, int mul_w, Tensor(a!) weight_grad) -> ()");
   m.def(
+      "depthwise_fourier(Tensor x, Tensor weight, Tensor? bias, int cosets, bool backward, Tensor shifts, Tensor sources, "
+      "Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) y) -> ()");
+  m.def(
+      "depthwise_fourier_weight_grad(Tensor grad, Tensor x, int cosets, Tensor shifts, Tensor sources, Tensor matrix, "
+      "int mul_h, int mul_w, Tensor(a!) weight_grad) -> ()");
+  m.def(
       "lift(Tensor x, Tensor weight, Tensor? bias, Tensor shifts, Tensor basis, Tensor starts, Tensor inputs, "
       "Tensor taps, Tensor matrix, int mul_h, int mul_w, Tensor(a!) y) -> ()");
   m.def(
@@ -445,6 +528,8 @@ STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CPU, m) {
   m.impl("conv", TORCH_BOX(&conv));
   m.impl("planar", TORCH_BOX(&planar));
   m.impl("planar_weight_grad", TORCH_BOX(&planar_weight_grad));
+  m.impl("depthwise_fourier", TORCH_BOX(&depthwise_fourier));
+  m.impl("depthwise_fourier_weight_grad", TORCH_BOX(&depthwise_fourier_weight_grad));
   m.impl("lift", TORCH_BOX(&lift));
   m.impl("lift_weight_grad", TORCH_BOX(&lift_weight_grad));
   m.impl("conv_weight_grad", TORCH_BOX(&conv_weight_grad));

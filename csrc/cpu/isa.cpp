@@ -50,19 +50,36 @@ Isa isa() {
   return chosen;
 }
 
+namespace {
+
 template <typename T>
-const Kernels<T>& kernels() {
+const Kernels<T>& kernels_of(Isa isa) {
   const Kernels<T>* table = nullptr;
 #if defined(__x86_64__)
-  if (isa() == Isa::avx512) avx512::get(table);
-  if (isa() == Isa::avx2) avx2::get(table);
+  if (isa == Isa::avx512) avx512::get(table);
+  if (isa == Isa::avx2) avx2::get(table);
 #endif
-  if (isa() == Isa::portable) portable::get(table);
+  if (isa == Isa::portable) portable::get(table);
   return *table;
+}
+
+}  // namespace
+
+template <typename T>
+const Kernels<T>& kernels() {
+  return kernels_of<T>(isa());
+}
+
+template <typename T>
+const Kernels<T>& kernels(int64_t channels) {
+  const bool narrow = isa() == Isa::avx512 && channels * int64_t(sizeof(T)) <= 32;
+  return kernels_of<T>(narrow ? Isa::avx2 : isa());
 }
 
 template const Kernels<float>& kernels();
 template const Kernels<double>& kernels();
+template const Kernels<float>& kernels(int64_t);
+template const Kernels<double>& kernels(int64_t);
 
 }  // namespace gcnn
 

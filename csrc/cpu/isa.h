@@ -31,4 +31,8 @@ Isa isa();
 template <typename T>
 const Kernels<T>& kernels();
 
+// With vectors along so many channels: of half the length if they fill no more.
+template <typename T>
+const Kernels<T>& kernels(int64_t channels);
+
 }  // namespace gcnn

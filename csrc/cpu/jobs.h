@@ -82,6 +82,29 @@ struct PlanarGradJob : Planar<T> {
   int64_t parts, products_size;
 };
 
+// The group convolution of GatherJob of every map by itself (depthwise_fourier.h): cin = cout channels, each to itself. Slots of
+// maps are pairs of a slot and one of their `cosets`, as in Planar, which have filters for each pair.
+template <typename T>
+struct Depthwise : Correlation<T> {
+  int64_t cosets;
+  int64_t rows;  // of y that are worked on together
+};
+
+template <typename T>
+struct DepthwiseJob : Depthwise<T> {
+  const T* filters;  // packed by pack_filters, rows (tap, entry of the transform, coset of x), for one coset of y after another
+  const T* bias;     // [cout] or null
+  T* y;
+};
+
+// The gradient of those rows with respect to them; the place is not divided. The pixels fall into parts.
+template <typename T>
+struct DepthwiseGradJob : Depthwise<T> {
+  const T* grad;     // gradient of y
+  T* products;       // per part [coset of y, (tap, entry, coset of x), padded channels]
+  int64_t parts, products_size;
+};
+
 // A lifting convolution by the symmetry of the taps (lift.h), with x_j(p) = sum over taps t of basis[j, t] x(place of p for
 // t), x an image; the place is never divided.
 template <typename T>
@@ -154,6 +177,10 @@ struct Kernels {
   int64_t (*planar_grad_scratch)(const PlanarGradJob<T>&);
   void (*planar)(const PlanarJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: images x rows x blocks
   void (*planar_weight_grad)(const PlanarGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts x blocks
+  int64_t (*depthwise_scratch)(const DepthwiseJob<T>&);
+  int64_t (*depthwise_grad_scratch)(const DepthwiseGradJob<T>&);
+  void (*depthwise)(const DepthwiseJob<T>&, int64_t begin, int64_t end, T* scratch);     // items: images x rows
+  void (*depthwise_weight_grad)(const DepthwiseGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts
   int64_t (*lift_scratch)(const Lifting<T>&);
   void (*lift)(const LiftJob<T>&, int64_t begin, int64_t end, T* scratch);               // items: parts of rows of y
   void (*lift_weight_grad)(const LiftGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts

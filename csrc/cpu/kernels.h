@@ -22,6 +22,8 @@ namespace {
 
 #include "planar_weight_grad.h"
 
+#include "depthwise_fourier.h"
+
 #include "lift.h"
 
 #include "weight_grad.h"
@@ -76,6 +78,33 @@ void planar_weight_grad(const PlanarGradJob<T>& job, int64_t begin, int64_t end,
   with_planes(job, [&](auto g) { planar_weight_grad_items<decltype(g)>(job, begin, end, scratch); });
 }
 
+template <int N>
+struct Constant {
+  static constexpr int value = N;
+};
+
+// f(G{}, how many cosets are computed together).
+template <typename T, typename F>
+void with_cosets(const Depthwise<T>& job, const F& f) {
+  const auto of = [&](auto g) {
+    constexpr int together = DEPTHWISE_COSETS<decltype(g)>;
+    job.cosets % together ? f(g, Constant<1>{}) : f(g, Constant<together>{});
+  };
+  job.in_slots == 4 ? of(C4{}) : of(D4{});
+}
+
+template <typename T>
+void depthwise(const DepthwiseJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  with_cosets(job, [&](auto g, auto together) { depthwise_items<decltype(g), together.value>(job, begin, end, scratch); });
+}
+
+template <typename T>
+void depthwise_weight_grad(const DepthwiseGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  with_cosets(job, [&](auto g, auto together) {
+    depthwise_weight_grad_items<decltype(g), together.value>(job, begin, end, scratch);
+  });
+}
+
 template <typename T, typename F>
 void with_lifting(const Lifting<T>& job, const F& f) {
   if (job.rank == 1) return with_order<Copy>(job.order, f);
@@ -112,6 +141,10 @@ constexpr Kernels<T> table = {
     planar_grad_scratch<T>,
     planar<T>,
     planar_weight_grad<T>,
+    depthwise_scratch<T>,
+    depthwise_grad_scratch<T>,
+    depthwise<T>,
+    depthwise_weight_grad<T>,
     lift_scratch<T>,
     lift<T>,
     lift_weight_grad<T>,

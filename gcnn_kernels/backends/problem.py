@@ -110,6 +110,12 @@ class ConvProblem:
         return self.op == "conv_input_grad"
 
     @property
+    def depthwise(self) -> bool:
+        """Whether every map is convolved by itself, to one map."""
+        maps_in = self.in_channels if self.in_slots == 1 else self.in_channels // self.cosets
+        return 1 < self.groups == maps_in == self.out_channels // self.cosets
+
+    @property
     def computed_shape(self) -> tuple[int, ...]:
         """The shape of the map computed by "conv" or "conv_input_grad", its cosets being slots."""
         batch, channels, slots, *size = self.in_shape if self.adjoint else self.out_shape

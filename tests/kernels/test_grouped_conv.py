@@ -270,8 +270,8 @@ def test_what_the_cpu_chooses():
         )  # fmt: skip
         return conv.choose_algorithm(problem)
 
-    assert chosen("p4", 12, 12) == chosen("p4m", 64, 64) == chosen("c2", 4, 4) == "direct"
-    assert chosen("p4m", 12, 12) == "fourier"  # half-filled vectors
+    assert chosen("d2", 12, 12) == chosen("c2", 4, 4) == "direct"
+    assert chosen("p4", 12, 12) == chosen("p4m", 64, 64) == "fourier"
     assert chosen("p4", 64, 2) == chosen("p4m", 64, 8) == chosen("p4", 64, 32) == chosen("p4", 64, 2, k=1) == "fourier"
     assert chosen("p1", 12, 12) == chosen("c2", 64, 2) == "expand"
 

@@ -19,9 +19,9 @@ from .cosets import join_cosets, split_cosets
 class CpuConv:
     """The group convolution and its two gradients.
 
-    Algorithms: "fourier" for group convolutions of p4 and p4m (csrc/cpu/gather.h, spread.h, planar.h), "direct" for
-    lifting convolutions (the first two, without a transform, or csrc/cpu/lift.h) and for depthwise ones
-    (csrc/cpu/depthwise.cpp), "expand" for all.
+    Algorithms: "fourier" for group convolutions of p4 and p4m (csrc/cpu/gather.h, spread.h, planar.h,
+    depthwise_fourier.h), "direct" for lifting convolutions (the first two, without a transform, or csrc/cpu/lift.h) and
+    for depthwise ones of any group (csrc/cpu/depthwise.cpp), "expand" for all.
     """
 
     def __init__(self, filters: Filters):
@@ -53,10 +53,8 @@ class CpuConv:
         return None
 
     def choose_algorithm(self, problem: ConvProblem) -> str:
-        if problem.groups > 1 and self.unsupported(problem, "direct") is None and cost.depthwise_pays(problem):
-            return "direct"
-        fast = "direct" if problem.in_slots == 1 else "fourier"
-        return "expand" if self.unsupported(problem, fast) else fast
+        served = (a for a in ("fourier", "direct") if self.unsupported(problem, a) is None)
+        return next(served, "expand")
 
 
 class _Chosen:
@@ -82,7 +80,7 @@ def _direct(problem: ConvProblem) -> Any:
 
 
 def _fourier(problem: ConvProblem) -> Any:
-    return kernels if problem.cosets == 1 or cost.is_planar(problem) else _BY_SUBGROUP
+    return kernels if problem.cosets == 1 or cost.form(problem) in ("planes", "depthwise") else _BY_SUBGROUP
 
 
 _BY_SUBGROUP = BySubgroup(kernels, split_cosets, join_cosets)

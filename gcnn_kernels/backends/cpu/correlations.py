@@ -91,19 +91,32 @@ def has_algorithm(group: PointGroup) -> bool:
 def filter_transform(group: PointGroup, dtype: torch.dtype) -> torch.Tensor:
     """B, ``[rank, order]``: the filters' part of the bilinear algorithm of bilinear.h, the scale included.
 
-    With Q = ``group.fourier`` the products of a representation's matrices, Y = Z W^T in entries that are not
-    normalised, need W scaled by dim / order: Q's rows times sqrt(dim / order).
+    For D4 the block E holds W's entries as the right factor of Strassen's products.
     """
-    q = group.fourier
     if group.reflections:
-        # The block E holds W column by column; its right factor is W^T: (l, j) is W_jl.
-        a1, a2, b1, b2, b11, b12, b21, b22 = q * np.sqrt(np.array([1, 1, 1, 1, 2, 2, 2, 2]) / 8)[:, None]
+        a1, a2, b1, b2, b11, b12, b21, b22 = _entries(group)
         strassen = [b11 + b22, b11, b12 - b22, b21 - b11, b22, b11 + b12, b21 + b22]
         rows = [a1, a2, b1, b2, *strassen]
     else:
-        a, b, re, im = q * np.sqrt(np.array([1, 1, 2, 2]) / 4)[:, None]
+        a, b, re, im = _entries(group)
         rows = [a, b, re, re - im, re + im]
     return _constant(np.stack(rows), dtype)
+
+
+@lru_cache(maxsize=8)
+def entry_transform(group: PointGroup, dtype: torch.dtype) -> torch.Tensor:
+    """``[order, order]``: the filters' entries that ``multiply`` of bilinear.h takes, the scale included."""
+    return _constant(_entries(group), dtype)
+
+
+def _entries(group):
+    """The transform of a filter, for products of a representation's matrices, Y = Z W^T, that are not normalised.
+
+    They need W scaled by dim / order: the rows of ``group.fourier`` times sqrt(dim / order). The block E of D4 holds W
+    column by column, which is W^T row by row.
+    """
+    dims = [1, 1, 1, 1, 2, 2, 2, 2] if group.reflections else [1, 1, 2, 2]
+    return group.fourier * np.sqrt(np.array(dims) / group.order)[:, None]
 
 
 @dataclass(frozen=True, eq=False)

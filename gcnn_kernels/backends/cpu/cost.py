@@ -3,8 +3,8 @@
 A convolution that has a fast algorithm ("fourier" for maps on the group, "direct" for lifting) is faster with it than
 with the filter stack, at every layer of the paper; "expand" is for the groups that have none. What is chosen here is
 the form (see correlations.py): whether shifted inputs are gathered or outputs are spread, whether vectors lie along
-channels or along pixels, and, when lifting, whether the slots share their products or are stacked as channels. Counted
-are, in vector operations for one image:
+channels or along pixels, and, when lifting, whether the slots share their products or are stacked as channels. A
+depthwise convolution has kernels of its own. Counted are, in vector operations for one image:
 
     products     rank x rows of the filter matrix x vectors of its columns, 1 each; 3 for storing a vector of sums
     transforms   loads, additions and stores of one vector of all slots: 16 for C4, 45 for D4, 1.5 per slot for a sum
@@ -34,22 +34,15 @@ _WIDEST_PART = 32  # channels of a part that does without splitting and joining 
 _MOST_DOTS = (
     256  # products per tap that may lie along pixels; with more, summing over lanes and registers costs too much
 )
-_LEAST_FILLED = 0.8  # of vectors of 8 channels, for a depthwise convolution of order 8 to be worth padding
 _WIDEST_IMAGE = 16  # channels; with more, a vector of products is loaded for too few pixels
 _WIDEST_SPREAD = 32  # channels; with more, the sums of a few rows do not stay in cache before they are spread
 
 
-def depthwise_pays(problem: ConvProblem) -> bool:
-    """Whether a depthwise convolution is faster with its own kernel than in planes, whatever the number of channels."""
-    channels = problem.groups
-    return problem.group.order * problem.cosets < 8 or channels >= _LEAST_FILLED * 8 * math.ceil(channels / 8)
-
-
-def is_planar(problem: ConvProblem) -> bool:
-    """Whether the problem's own operation is computed in planes, from maps with or without cosets."""
+def form(problem: ConvProblem) -> str:
+    """The form of the problem's own operation."""
     if problem.op == "conv_weight_grad":
-        return weight_grad_form(problem)[0] == "planes"
-    return conv_form(problem, problem.adjoint)[0] == "planes"
+        return weight_grad_form(problem)[0]
+    return conv_form(problem, problem.adjoint)[0]
 
 
 @lru_cache(maxsize=1024)
@@ -129,6 +122,8 @@ def _tap_form(problem):
 
 
 def _form_of_parts(problem):
+    if problem.depthwise:
+        return "depthwise"
     return "planes" if max(problem.in_channels, problem.out_channels) <= _WIDEST_PART * problem.groups else "parts"
 
 

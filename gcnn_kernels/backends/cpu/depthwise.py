@@ -1,4 +1,4 @@
-"""Depthwise convolutions: formats, tables and calls of the C++ kernels (csrc/cpu/depthwise.cpp).
+"""Depthwise convolutions without a transform: formats, tables and calls of the C++ kernels (csrc/cpu/depthwise.cpp).
 
 They compute in float32 and float64; half precision is converted.
 """
@@ -21,12 +21,9 @@ from .kernels import channels_last
 
 
 def serves(problem: ConvProblem) -> bool:
-    """Whether every map is convolved by itself, to one map, with as many slots as the kernels take together."""
+    """Whether it is depthwise, with as many slots as the kernels take together."""
     slots = problem.group.order * problem.cosets
-    if slots > 2 and slots % 4:
-        return False
-    channels_in = problem.in_channels if problem.in_slots == 1 else problem.in_channels // problem.cosets
-    return problem.groups == channels_in == problem.out_channels // problem.cosets
+    return problem.depthwise and (slots <= 2 or slots % 4 == 0)
 
 
 def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from ..._layout import to_map_format
 from ..base import accumulator
 from ..problem import ConvProblem
 from . import cost
-from .correlations import correlations, tap_transform
+from .correlations import correlations, entry_transform, tap_transform
 
 
 def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -40,6 +40,11 @@ def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = 
         torch.ops.gcnn_cpu.planar(
             channels_last(x, dtype), weight, bias, problem.groups, problem.cosets, backward,
             tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, y,
+        )  # fmt: skip
+    elif form == "depthwise":
+        torch.ops.gcnn_cpu.depthwise_fourier(
+            channels_last(x, dtype), weight, bias, problem.cosets, backward,
+            tables.shifts, tables.sources, entry_transform(problem.group, dtype), *tables.mul, *tables.div, y,
         )  # fmt: skip
     else:
         torch.ops.gcnn_cpu.conv(
@@ -73,6 +78,11 @@ def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
             outer, inner, problem.groups, problem.cosets, backward,
             tables.shifts, tables.sources, tables.matrix, *tables.mul, weight_grad,
         )  # fmt: skip
+    elif form == "depthwise":
+        torch.ops.gcnn_cpu.depthwise_fourier_weight_grad(
+            grad, x, problem.cosets,
+            tables.shifts, tables.sources, entry_transform(problem.group, dtype), *tables.mul, weight_grad,
+        )  # fmt: skip
     else:
         torch.ops.gcnn_cpu.conv_weight_grad(
             outer, inner, backward, form == "stack",
@@ -87,7 +97,7 @@ def _part(problem):
 
 
 def _tables(problem, dtype, form, backward):
-    form = {"planes": "gather", "taps": "stack"}.get(form, form)
+    form = {"planes": "gather", "depthwise": "gather", "taps": "stack"}.get(form, form)
     return correlations(
         problem.group, problem.kernel, problem.stride, problem.padding, problem.dilation, dtype, form, backward=backward
     )
