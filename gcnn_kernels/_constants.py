@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+Result = TypeVar("Result")
 
-def table(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Decorates a function of names, numbers and a device that makes a table: it is kept, and a constant of what
-    ``torch.compile`` makes.
+
+def table(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorates a function of names, numbers and a device that makes a table, or another constant: it is kept, and a
+    constant of what ``torch.compile`` makes.
 
     It may be called anywhere, within ``torch.export`` too, where tensors are fake: what is made there is not kept.
     """
     kept = lru_cache(maxsize=64)(function)
 
     @wraps(function)
-    def look_up(*arguments: Any) -> torch.Tensor:
+    def look_up(*arguments: Any) -> Result:
         return function(*arguments) if torch._C._len_torch_dispatch_stack() else kept(*arguments)
 
     # torch.compiler.assume_constant_result without its import of two seconds

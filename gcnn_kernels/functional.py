@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _checks as checks
-from . import _irreps
 from ._constants import constant, table
 from ._interpolation import join_cosets, split_cosets
 from ._layout import plane_format, to_map_format
+from .backends import BACKENDS, choose_for_linear
 from .groups import PointGroup, point_group
 from .ops.library import OPS
 
@@ -397,7 +397,7 @@ def group_linear(
         checks.vector("bias", bias, cout, "x", x)
         checks.same_dtype("bias", bias, "x", x)
     tokens = x.shape[:-2].numel()
-    if algorithm == "fourier" or (algorithm == "auto" and _irreps.pays(point, tokens, cin, cout, x.device)):
+    if algorithm == "fourier" or (algorithm == "auto" and _transforms_pay(point, tokens, cin, cout, x)):
         return OPS.linear(x, weight, bias, point.name)
     # Row (o, h) and column (i, s) of the expanded matrix hold weight[o, i, h^-1 s].
     shape = (cout, order, cin, order)
@@ -405,6 +405,17 @@ def group_linear(
     matrix = weight.unsqueeze(1).expand(shape).gather(3, sources).flatten(2).flatten(0, 1)
     bias = None if bias is None else bias.repeat_interleave(order)
     return F.linear(x.flatten(-2), matrix, bias).unflatten(-1, (cout, order))
+
+
+def _transforms_pay(group: PointGroup, tokens: int, cin: int, cout: int, x: Tensor) -> bool:
+    kernels = BACKENDS[_linear_backend(group.name, x.device, x.dtype)].linear
+    assert kernels is not None  # else it would not have been chosen
+    return kernels.pays(group, tokens, cin, cout, x.device)
+
+
+@table
+def _linear_backend(group: str, device: torch.device, dtype: torch.dtype) -> str:
+    return choose_for_linear(point_group(group), device, dtype).name
 
 
 @table

@@ -138,6 +138,30 @@ struct LiftGradJob : Lifting<T> {
   int64_t parts, products_size;
 };
 
+// A linear layer between functions on the group, [tokens, channel, slot].
+template <typename T>
+struct Linear {
+  int64_t order, rank, tokens, cin, cout;
+  const T* x;
+  int64_t tile;   // tokens that are worked on together
+  int64_t depth;  // and channels of x
+};
+
+template <typename T>
+struct LinearJob : Linear<T> {
+  const T* filters;  // packed by pack_filters, for one tap
+  const T* bias;     // [cout] or null
+  T* y;
+};
+
+// products[q] = sum over tokens of a_q d_q^T: a = A x, d = C^T grad. The tokens fall into parts.
+template <typename T>
+struct LinearGradJob : Linear<T> {
+  const T* grad;     // gradient of y
+  T* products;       // per part [rank, cin, padded cout]
+  int64_t parts, products_size;
+};
+
 // Filters, with `order` entries per tap, <-> their transforms: matrices of panels of columns. Which index belongs to rows
 // and which to columns: row = i + tap * tap_row + q * q_row, column = n + tap * tap_column + q * q_column, and otherwise
 // each q, and each group of taps, has a matrix of its own.
@@ -184,6 +208,9 @@ struct Kernels {
   int64_t (*lift_scratch)(const Lifting<T>&);
   void (*lift)(const LiftJob<T>&, int64_t begin, int64_t end, T* scratch);               // items: parts of rows of y
   void (*lift_weight_grad)(const LiftGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts
+  int64_t (*linear_scratch)(const Linear<T>&);
+  void (*linear)(const LinearJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: tiles
+  void (*linear_weight_grad)(const LinearGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts x blocks
   int64_t (*weight_grad_scratch)(const WeightGradJob<T>&);
   void (*weight_grad)(const WeightGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: taps x blocks
 };

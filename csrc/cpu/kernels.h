@@ -26,6 +26,8 @@ namespace {
 
 #include "lift.h"
 
+#include "linear.h"
+
 #include "weight_grad.h"
 
 // f(G{}) with the algorithm for a correlation that gathers, or one that spreads.
@@ -122,6 +124,17 @@ void lift_weight_grad(const LiftGradJob<T>& job, int64_t begin, int64_t end, T* 
 }
 
 template <typename T>
+void linear(const LinearJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  job.order == 4 ? linear_items<C4>(job, begin, end, scratch) : linear_items<D4>(job, begin, end, scratch);
+}
+
+template <typename T>
+void linear_weight_grad(const LinearGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  job.order == 4 ? linear_weight_grad_items<C4>(job, begin, end, scratch)
+                 : linear_weight_grad_items<D4>(job, begin, end, scratch);
+}
+
+template <typename T>
 void weight_grad(const WeightGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
   with_gathering(job, [&](auto g) { weight_grad_items<decltype(g)>(job, begin, end, scratch); });
 }
@@ -148,6 +161,9 @@ constexpr Kernels<T> table = {
     lift_scratch<T>,
     lift<T>,
     lift_weight_grad<T>,
+    linear_scratch<T>,
+    linear<T>,
+    linear_weight_grad<T>,
     weight_grad_scratch<T>,
     weight_grad<T>,
 };

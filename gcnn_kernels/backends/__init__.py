@@ -5,11 +5,21 @@ from __future__ import annotations
 import torch
 
 from .._checks import one_of
+from ..groups import PointGroup
 from . import cpu, cuda, reference, triton
 from .base import ALGORITHMS, Backend
 from .problem import ConvProblem
 
-__all__ = ["ALGORITHMS", "BACKENDS", "Backend", "ConvProblem", "check_choice", "choose", "choose_for_conv"]
+__all__ = [
+    "ALGORITHMS",
+    "BACKENDS",
+    "Backend",
+    "ConvProblem",
+    "check_choice",
+    "choose",
+    "choose_for_conv",
+    "choose_for_linear",
+]
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend for backend in (triton.BACKEND, cuda.BACKEND, cpu.BACKEND, reference.BACKEND)
@@ -48,6 +58,18 @@ def choose_for_conv(problem: ConvProblem, algorithm: str, backend: str) -> tuple
         assert chosen.conv is not None  # else it would not have been chosen
         algorithm = chosen.conv.choose_algorithm(problem)
     return chosen, algorithm
+
+
+def choose_for_linear(group: PointGroup, device: torch.device, dtype: torch.dtype) -> Backend:
+    """The backend for linear layers over a group."""
+    return _choose(
+        "linear",
+        device,
+        dtype,
+        "auto",
+        lambda: f"linear layers over {group.name} in {dtype} on {device}",
+        lambda candidate: candidate.linear.unsupported(group),
+    )
 
 
 def _choose(operation, device, dtype, name, what, unsupported=None) -> Backend:

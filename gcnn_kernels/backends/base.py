@@ -150,6 +150,25 @@ class Pool(Protocol):
         """``[B, C, S, H, W]`` -> ``[B, C, H, W]``: the value at the index; the adjoint of ``group_max_scatter``."""
 
 
+class Linear(Protocol):
+    """Linear layers between functions on a group, in the basis of its irreps. Tokens are ``[tokens, C, order]``."""
+
+    def unsupported(self, group: PointGroup) -> str | None:
+        """Why layers over this group cannot be served, or None."""
+
+    def pays(self, group: PointGroup, tokens: int, cin: int, cout: int, device: torch.device) -> bool:
+        """Whether this is expected to be faster than the product with the expanded matrix."""
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, group: PointGroup, *, adjoint: bool) -> Tensor:
+        """``[tokens, Cin, order]``, ``[Cout, Cin, order]``, ``[Cout]`` or None -> ``[tokens, Cout, order]``.
+
+        The result is contiguous. ``adjoint`` maps ``[tokens, Cout, order]`` to ``[tokens, Cin, order]``.
+        """
+
+    def linear_weight_grad(self, grad: Tensor, x: Tensor, group: PointGroup) -> Tensor:
+        """``[tokens, Cout, order]``, ``[tokens, Cin, order]`` -> ``[Cout, Cin, order]``."""
+
+
 @dataclass(eq=False)
 class Backend:
     """A set of kernels.
@@ -158,7 +177,7 @@ class Backend:
         name: what users ask for it by.
         unavailable: why this backend cannot be used on this machine at all, or None.
         unsupported: why tensors of a device and dtype cannot be served, or None.
-        conv, filters, norm, pool: the operations; one that is None is not served.
+        conv, filters, norm, pool, linear: the operations; one that is None is not served.
         explicit_only: why automatic choice passes over this backend although it could serve, or None.
     """
 
@@ -169,6 +188,7 @@ class Backend:
     filters: Filters | None = None
     norm: Norm | None = None
     pool: Pool | None = None
+    linear: Linear | None = None
     explicit_only: Callable[[], str | None] = lambda: None
 
 

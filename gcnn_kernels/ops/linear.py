@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .. import _irreps
 from .._constants import constant
+from ..backends import choose_for_linear
 from ..backends.base import accumulator
 from ..groups import point_group
 from .batching import fold, unfold
@@ -15,7 +15,8 @@ from .library import OPS, define
 
 def _linear(x, weight, bias, group):
     tokens, weight = _computed(x).reshape(-1, *x.shape[-2:]), _computed(weight)
-    y = _irreps.linear(tokens, weight, bias if bias is None else _computed(bias), point_group(group))
+    kernels, point = _kernels(tokens, group)
+    y = kernels.linear(tokens, weight, bias if bias is None else _computed(bias), point, adjoint=False)
     return y.to(x.dtype).view(*x.shape[:-2], *y.shape[1:])
 
 
@@ -25,7 +26,8 @@ def _linear_fake(x, weight, bias, group):
 
 def _linear_input_grad(grad, weight, group):
     tokens = _computed(grad).reshape(-1, *grad.shape[-2:])
-    gx = _irreps.linear(tokens, _computed(weight), None, point_group(group), adjoint=True)
+    kernels, point = _kernels(tokens, group)
+    gx = kernels.linear(tokens, _computed(weight), None, point, adjoint=True)
     return gx.to(grad.dtype).view(*grad.shape[:-2], *gx.shape[1:])
 
 
@@ -35,11 +37,17 @@ def _linear_input_grad_fake(grad, weight, group):
 
 def _linear_weight_grad(grad, x, group):
     tokens = [_computed(t).reshape(-1, *t.shape[-2:]) for t in (grad, x)]
-    return _irreps.linear_weight_grad(*tokens, point_group(group)).to(x.dtype)
+    kernels, point = _kernels(tokens[0], group)
+    return kernels.linear_weight_grad(*tokens, point).to(x.dtype)
 
 
 def _linear_weight_grad_fake(grad, x, group):
     return x.new_empty((grad.shape[-2], *x.shape[-2:]))
+
+
+def _kernels(tokens, group):
+    point = point_group(group)
+    return choose_for_linear(point, tokens.device, tokens.dtype).linear, point
 
 
 def _computed(x):

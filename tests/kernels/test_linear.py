@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 import gcnn_kernels as gk
-from gcnn_kernels import _irreps
+from gcnn_kernels.backends import BACKENDS
+from gcnn_kernels.backends.reference import linear as irreps
 from gcnn_kernels.ops.library import OPS
 
 GROUPS = ["p1", "c2", "d1", "c3", "d3", "p4", "p4m", "d2", "c6", "c8", "d8"]
@@ -107,7 +108,7 @@ def test_accuracy(group, dtype, tolerance):
 
 
 def test_many_tokens_are_done_in_pieces(monkeypatch):
-    monkeypatch.setattr(_irreps, "_PIECE", 100)  # four tokens at once, and a shorter last piece
+    monkeypatch.setattr(irreps, "_PIECE", 100)  # four tokens at once, and a shorter last piece
     leaves = [t.requires_grad_() for t in tensors("p4m", tokens=(2, 7))]
     y, z = gk.group_linear(*leaves, "p4m", algorithm="fourier"), by_definition(*leaves, "p4m")
     torch.testing.assert_close(y, z)
@@ -137,12 +138,45 @@ def test_the_choice_follows_the_number_of_products(monkeypatch):
     original = OPS.linear
     monkeypatch.setattr(OPS, "linear", lambda *a: asked.append(a[1].shape) or original(*a))
     for width, tokens in ((128, 1024), (4, 1024), (128, 1)):
-        x, weight, bias = tensors("p4m", (tokens,), width, width, torch.float32)
-        gk.group_linear(x, weight, bias, "p4m")
+        x, weight, bias = tensors("c8", (tokens,), width, width, torch.float32)
+        gk.group_linear(x, weight, bias, "c8")
     assert asked == [(128, 128, 8)]
     gk.group_linear(*tensors("p1", (1024,), 256, 256, torch.float32), "p1")
     assert len(asked) == 1
-    assert [_irreps.products(gk.point_group(g)) for g in ("p1", "p4", "p4m", "c8", "d8")] == [1, 6, 12, 14, 28]
+    assert [irreps.products(gk.point_group(g)) for g in ("p1", "p4", "p4m", "c8", "d8")] == [1, 6, 12, 14, 28]
+
+
+@pytest.mark.skipif(BACKENDS["cpu"].unavailable() is not None, reason="the cpu backend is not built")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("group", ["p4", "p4m"])
+@pytest.mark.parametrize(
+    ("tokens", "cin", "cout"), [(1, 1, 1), (0, 2, 3), (7, 3, 50), (3000, 40, 20), (600, 400, 7), (90, 5, 300)]
+)
+def test_kernels_of_the_cpu(group, tokens, cin, cout, dtype):
+    """Parts of vectors and of tiles, several passes over channels, several panels of filters, parts of the tokens."""
+    kernels, point = BACKENDS["cpu"].linear, gk.point_group(group)
+    x, weight, bias = tensors(group, (tokens,), cin, cout, dtype)
+    grad = torch.randn(tokens, cout, point.order, dtype=dtype)
+    exact = [t.double() for t in (x, weight, bias, grad)]
+    for found, expected in (
+        (kernels.linear(x, weight, bias, point), irreps.linear(*exact[:3], point)),
+        (
+            kernels.linear(grad, weight, None, point, adjoint=True),
+            irreps.linear(exact[3], exact[1], None, point, adjoint=True),
+        ),
+        (kernels.linear_weight_grad(grad, x, point), irreps.linear_weight_grad(exact[3], exact[0], point)),
+    ):
+        assert (found - expected).norm() <= (2e-6 if dtype == torch.float32 else 1e-14) * expected.norm()
+
+
+@pytest.mark.parametrize("group", ["p4m", "c8"])
+def test_compiled(group):
+    layer, x = gk.nn.GroupLinear(16, 24, group=group), torch.randn(64, 16, 8)
+    for y in (
+        torch.compile(layer, fullgraph=True, backend="aot_eager")(x),
+        torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)(x),
+    ):
+        torch.testing.assert_close(y, layer(x))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -7,6 +7,7 @@ import torch
 from .. import binaries
 from ..base import Backend, unsupported_dtype
 from ..compiled import CompiledFilters, CompiledPool
+from . import linear
 from .conv import CpuConv
 from .norm import CpuNorm
 
@@ -29,4 +30,5 @@ BACKEND = Backend(
     filters=_filters,
     norm=CpuNorm(torch.ops.gcnn_cpu),
     pool=CompiledPool(torch.ops.gcnn_cpu),
+    linear=linear,
 )

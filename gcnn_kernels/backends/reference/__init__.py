@@ -9,7 +9,7 @@ The sums over t are convolutions with the filters of all h stacked (Cohen & Well
 from __future__ import annotations
 
 from ..base import Backend
-from . import conv, filters, norm, pool
+from . import conv, filters, linear, norm, pool
 
 BACKEND = Backend(
     "reference",
@@ -19,4 +19,5 @@ BACKEND = Backend(
     filters=filters,
     norm=norm,
     pool=pool,
+    linear=linear,
 )

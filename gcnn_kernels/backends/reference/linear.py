@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._constants import constant
-from .groups import PointGroup
+from ..._constants import constant
+from ...groups import PointGroup
 
 # What transforms cost, in products: for each number of a map, and for each call. The CPU's are fitted to
-# benches/test_linear.py; the GPU's are an H100's data sheet for 16-bit numbers, not measured.
+# benches/test_other_networks.py; the GPU's are an H100's data sheet for 16-bit numbers, not measured.
 _OVERHEAD = {"cpu": (60, 5e6), "cuda": (2000, 2e10)}
 _PIECE = 1 << 19  # numbers of a map that a CPU transforms and multiplies at once: its temporaries stay in cache
 
@@ -81,6 +81,10 @@ def irrep_basis(group: PointGroup, dtype: torch.dtype, device: torch.device) -> 
 def products(group: PointGroup) -> int:
     """Products for each token and pair of channels; the expanded matrix has ``order ** 2``."""
     return sum(irrep.dim**2 * irrep.multiplicity for irrep in group.irreps)
+
+
+def unsupported(group: PointGroup) -> str | None:
+    return None
 
 
 def pays(group: PointGroup, tokens: int, cin: int, cout: int, device: torch.device) -> bool:
