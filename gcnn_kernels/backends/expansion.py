@@ -5,6 +5,8 @@ It needs no kernel but the expansion and its adjoint, so any backend that has th
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +23,7 @@ class Expansion:
         self.filters = filters
 
     def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        stack = self.filters.expand_filters(weight, problem.group)
+        stack = self._stack(problem, weight)
         if bias is not None:
             bias = bias.repeat_interleave(problem.group.order)
         y = F.conv2d(
@@ -30,7 +32,7 @@ class Expansion:
         return _from_planar(y, problem.group.order, like=x)
 
     def conv_input_grad(self, problem: ConvProblem, grad: Tensor, weight: Tensor) -> Tensor:
-        stack = self.filters.expand_filters(weight, problem.group)
+        stack = self._stack(problem, weight)
         shape = (problem.batch, problem.in_channels * problem.in_slots, *problem.in_size)
         planar_x = grad.new_empty(1).expand(shape)  # its values are not read
         gx, _, _ = _convolution_backward(problem, _to_planar(problem, grad), planar_x, stack, [True, False, False])
@@ -43,7 +45,12 @@ class Expansion:
         _, gstack, _ = _convolution_backward(
             problem, _to_planar(problem, grad), _to_planar(problem, x), stack, [False, True, False]
         )
+        if _is_planar(problem):
+            return gstack.contiguous().unsqueeze(2)
         return self.filters.reduce_filters(gstack, problem.group, problem.in_slots)
+
+    def _stack(self, problem, weight):
+        return weight.squeeze(2) if _is_planar(problem) else self.filters.expand_filters(weight, problem.group)
 
 
 class ExpandedConv:
@@ -60,6 +67,10 @@ class ExpandedConv:
         return "expand"
 
 
+def _is_planar(problem):
+    return problem.group.order == problem.in_slots == 1
+
+
 def _convolution_backward(problem, grad, x, stack, mask):
     return torch.ops.aten.convolution_backward(
         grad, x, stack, None, problem.stride, problem.padding, problem.dilation, False, [0, 0], problem.groups, mask
@@ -69,10 +80,11 @@ def _convolution_backward(problem, grad, x, stack, mask):
 def _to_planar(problem, x):
     """``[B, C, S, H, W]`` -> ``[B, C * S, H, W]``, channels_last where x is channels_last_3d.
 
-    But for grouped convolutions on a CPU: contiguous ones are faster there, and so are the copies.
+    But on a CPU contiguous for grouped convolutions, which are faster so, and where filters are larger than the map:
+    their gradient then needs no other format.
     """
     planar = x.flatten(1, 2)
-    if problem.groups > 1 and x.device.type == "cpu":
+    if x.device.type == "cpu" and (problem.groups > 1 or math.prod(problem.weight_shape) > x.numel()):
         return planar.contiguous()
     if x.stride(1) == 1 and not planar.is_contiguous(memory_format=torch.channels_last):
         planar = planar.contiguous(memory_format=torch.channels_last)
