@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -84,6 +85,22 @@ def train(folder: Path | None, kind: Kind, seed: int, whole, validation, device,
     path = put(folder, trained) if folder else store(trained.model, trained.description, trained.history)
     log(f"seed {seed}: {summary([trained.description])}, stored as {path}")
     return trained.description
+
+
+def train_each(
+    folder: Path | None, kind: Kind, seeds: Sequence[int], whole, validation, device, log
+) -> list[Description]:
+    """:func:`train` for one seed after the other.
+
+    Raises:
+        ValueError: there are no validation images other than the training images, or fewer than two classes.
+    """
+    if validation.split != "validation":
+        raise ValueError(f"data: {kind.dataset} has no validation images here; its training images would not do")
+    if len(whole.class_names) < 2:
+        raise ValueError(f"data: expected two classes or more, found {', '.join(whole.class_names)}")
+    log(f"{whole.summary()}\n{validation.summary()}")
+    return [train(folder, kind, seed, whole, validation, device, log) for seed in seeds]
 
 
 def read(path: Path) -> Description:

@@ -14,7 +14,6 @@ from pathlib import Path
 from gan import data
 from gan.classifiers import fine_tuning, planar, se2, sweep
 from gan.classifiers.inception import INCEPTION
-from gan.classifiers.store import describe
 from gan.classifiers.training import EPOCHS
 from gan.commands._errors import reported
 from gan.common import distributed
@@ -45,19 +44,14 @@ def parser() -> argparse.ArgumentParser:
         "--epochs", type=int, help=f"passes over the training images ({EPOCHS}; inception: {fine_tuning.EPOCHS})"
     )
     result.add_argument(
-        "--data-fraction",
-        type=float,
-        default=1.0,
+        "--data-fraction", type=float, default=1.0,
         help="share of the training images, chosen by the seed (%(default)s)",
-    )
+    )  # fmt: skip
     result.add_argument("--augment", action="store_true", help="rotate the training images by uniform random angles")
     result.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        default=[0],
+        "--seeds", type=int, nargs="+", default=[0],
         help="one classifier each: seeds of the weights, of the order of the images and of their choice",
-    )
+    )  # fmt: skip
     result.add_argument("--outdir", type=Path, help="folder of the classifiers to compare; the cache unless given")
     result.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     return result
@@ -69,47 +63,38 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> None:
-    if options.epochs is None:
-        options.epochs = fine_tuning.EPOCHS if options.model == INCEPTION else EPOCHS
-    if options.epochs < 1:
-        raise ValueError(f"epochs: expected at least 1, got {options.epochs}")
+    inception, fraction = options.model == INCEPTION, options.data_fraction
+    epochs = options.epochs if options.epochs is not None else fine_tuning.EPOCHS if inception else EPOCHS
+    check(options, epochs)
+    device = distributed.join(options.device).device
+    whole, validation = (
+        data.load(options.dataset, options.data, split=split, resolution=options.resolution)
+        for split in ("train", "validation")
+    )
+    if inception:
+        weights = options.inception_weights or official_inception()
+        fine_tuning.fine_tune_each(
+            whole, validation, weights, fraction=fraction, epochs=epochs, seeds=options.seeds, device=device, log=log
+        )
+        return
+    model = f"se2cnn-{options.orientations or 8}" if options.model == "se2cnn" else options.model
+    kind = sweep.Kind(options.dataset, model, fraction, options.augment, epochs)
+    results = sweep.train_each(options.outdir, kind, options.seeds, whole, validation, device, log)
+    print(f"{model}: {results[0].parameters:,} parameters, {sweep.summary(results)} on {len(validation):,} images")
+
+
+def check(options: argparse.Namespace, epochs: int) -> None:
+    """Raises ValueError for arguments that argparse lets pass."""
+    if epochs < 1:
+        raise ValueError(f"epochs: expected at least 1, got {epochs}")
     if min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
         raise ValueError(f"seeds: expected different numbers from 0 on, got {options.seeds}")
     if options.orientations and options.model != "se2cnn":
         raise ValueError(f"orientations: only se2cnn has them, not {options.model}")
     if options.inception_weights and options.model != INCEPTION:
         raise ValueError(f"inception_weights: {options.model} begins with random ones")
-    model = f"se2cnn-{options.orientations or 8}" if options.model == "se2cnn" else options.model
-    device = distributed.join(options.device).device
-    whole, validation = (
-        data.load(options.dataset, options.data, split=split, resolution=options.resolution)
-        for split in ("train", "validation")
-    )
-    if options.model == INCEPTION:
-        fine_tune(options, whole, validation, device)
-        return
-    if validation.split != "validation":
-        raise ValueError(f"data: {options.dataset} has no validation images here; its training images would not do")
-    if len(whole.class_names) < 2:
-        raise ValueError(f"data: expected two classes or more, found {', '.join(whole.class_names)}")
-    print(whole.summary(), validation.summary(), sep="\n", flush=True)
-    kind = sweep.Kind(options.dataset, model, options.data_fraction, options.augment, options.epochs)
-    results = [sweep.train(options.outdir, kind, seed, whole, validation, device, log) for seed in options.seeds]
-    print(f"{model}: {results[0].parameters:,} parameters, {sweep.summary(results)} on {len(validation):,} images")
-
-
-def fine_tune(options: argparse.Namespace, whole, validation, device) -> None:
-    """Inception for the metrics, which may compare with the training images if the data set has no others."""
-    if options.augment or options.outdir:
+    if options.model == INCEPTION and (options.augment or options.outdir):
         raise ValueError("model: inception is fine-tuned as it is for the cache: it takes no augment and no outdir")
-    weights = options.inception_weights or official_inception()
-    print(whole.summary(), validation.summary(), sep="\n", flush=True)
-    for seed in options.seeds:
-        path = fine_tuning.fine_tune_and_store(
-            whole.subset(options.data_fraction, seed), validation, weights, epochs=options.epochs, seed=seed,
-            device=device, log=log,
-        )  # fmt: skip
-        print(f"seed {seed}: {sweep.summary([describe(path)])}, stored as {path}", flush=True)
 
 
 def log(line: str) -> None:

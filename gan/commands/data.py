@@ -7,12 +7,11 @@ import logging
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from gan.commands._errors import reported
 from gan.common.pictures import sheet, write_picture
-from gan.data import DATASETS, DEFAULT_ROOT, ImageSet, load, prepare
+from gan.data import DATASETS, DEFAULT_ROOT, load, prepare
 from gan.data.anhir import PATCH
+from gan.data.imageset import some_of_each_class
 
 COLUMNS, ROWS = 12, 10
 
@@ -66,18 +65,9 @@ def show(options: argparse.Namespace) -> None:
     images = load(options.dataset, options.data, split=options.split, resolution=options.resolution)
     print(images.summary())
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(options.out, sheet(images.pictures(some_of_each_class(images)), COLUMNS, border=0))
+    shown = some_of_each_class(images.labels, len(images.class_names), ROWS, COLUMNS)
+    write_picture(options.out, sheet(images.pictures(shown), COLUMNS, border=0))
     print(f"reals: {options.out}")
-
-
-def some_of_each_class(images: ImageSet) -> np.ndarray:
-    """Indices int64 ``[ROWS * COLUMNS]`` drawn at random, one class per row as far as the rows go."""
-    rng = np.random.default_rng(0)
-    picked = []
-    for row in range(ROWS):
-        members = np.flatnonzero(images.labels == row % len(images.class_names))
-        picked.append(rng.choice(members, COLUMNS, replace=len(members) < COLUMNS))
-    return np.concatenate(picked)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from gan.commands._arguments import of_a_run
 from gan.commands._errors import reported
 from gan.networks import Generator
 from gan.runs import load_generator
@@ -18,10 +19,9 @@ from gan.runs.export import export
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m gan.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="(%(default)s)")
+        prog="python -m gan.export", description=__doc__, parents=[of_a_run()],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help=".onnx or .pt2 (generator.onnx in the run's folder)")
     options = parser.parse_args(arguments)
     out = options.out or options.run / "generator.onnx"

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from gan.commands._errors import reported
-from gan.common.files import write_atomically
-from gan.papers.published import TABLES
-from gan.papers.report import draw, format_table
+from gan.papers.published import TABLES, choose
+from gan.papers.report import write_report
 from gan.papers.runs import Cell, plan, run_all
 
 
@@ -46,26 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace, rest: list[str]) -> int:
-    table = TABLES[options.table]
-    dataset = table.names.get(options.dataset, options.dataset) or table.datasets[0]
-    if dataset not in table.datasets:
-        raise ValueError(f"dataset: table {options.table} has {', '.join(table.datasets)}, not {dataset}")
-    if options.rows:
-        if not set(options.rows) <= set(range(1, len(table.settings) + 1)):
-            raise ValueError(f"rows: expected some of 1 to {len(table.settings)}, got {options.rows}")
-        table = replace(table, settings=tuple(table.settings[row - 1] for row in options.rows))
-    present = [loss for loss in table.losses if any(key[:2] == (dataset, loss) for key in table.figures)]
-    losses, fractions = options.losses or present, options.fractions or table.fractions
+    table, dataset = choose(options.table, options.dataset, options.rows)
+    losses, fractions = options.losses or table.losses_on(dataset), options.fractions or table.fractions
     outdir = options.outdir or Path("runs") / f"table-{options.table}-{dataset}"
     failed: list[Cell] = []
     if not options.print:
         cells = plan(table, dataset, losses, fractions, options.seeds)
         failed = run_all(cells, outdir, rest, torch.cuda.device_count())
-    outdir.mkdir(parents=True, exist_ok=True)
-    text = format_table(table, dataset, losses, fractions, options.seeds, outdir)
-    write_atomically(outdir / "table.md", (text + "\n").encode())
-    pictures = draw(table, dataset, losses, fractions, options.seeds, outdir)
-    print(f"{text}\n\n{', '.join(map(str, [outdir / 'table.md', *pictures]))}")
+    text, files = write_report(table, dataset, losses, fractions, options.seeds, outdir)
+    print(f"{text}\n\n{', '.join(map(str, files))}")
     for cell in failed:
         print(f"error: {cell.folder(outdir)} did not finish; its log.txt says why", file=sys.stderr)
     return 1 if failed else 0

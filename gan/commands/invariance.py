@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 import gcnn_kernels as gk
+from gan.commands._arguments import of_a_run
 from gan.commands._errors import reported
 from gan.metrics.invariance import invariance_test
 from gan.networks import Generator
@@ -23,10 +23,9 @@ LEVEL = 0.01
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m gan.invariance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="(%(default)s)")
+        prog="python -m gan.invariance", description=__doc__, parents=[of_a_run()],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument(
         "--group", choices=("p4", "p4m"), help="to test (default: the part of the generator's that permutes pixels)"
     )

@@ -6,17 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
+from gan.commands._arguments import numbers, of_a_run
 from gan.commands._errors import reported
-from gan.common.pictures import enlarged, sheet, write_gif, write_picture
+from gan.common.pictures import write_picture
 from gan.networks import Translator
 from gan.runs import load_generator
-from gan.runs.sampling import sample_images, sample_translations
+from gan.runs.sampling import sample_images, sample_translations, write_rows
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m gan.sample", description=__doc__)
-    result.add_argument("--run", type=Path, required=True, help="the run's folder")
-    result.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="(%(default)s)")
+    result = argparse.ArgumentParser(prog="python -m gan.sample", description=__doc__, parents=[of_a_run()])
     result.add_argument("--out", type=Path, help="the PNG file; in the run's samples folder unless given")
     noise = result.add_argument_group("runs that make images from noise and a class")
     noise.add_argument("--seeds", type=numbers, default=numbers("0-9"), help="one column each: 0-9 or 1,4,7 (0-9)")
@@ -64,10 +63,7 @@ def sample(options: argparse.Namespace) -> Path:
     )  # fmt: skip
     truncation = "" if options.truncation == 1 else f"-truncation{options.truncation:g}"
     path = _path(options, f"seeds-{options.interpolate or 'classes'}{truncation}-{trained.iteration:08d}.png")
-    write_picture(path, enlarged(sheet(rows.flatten(0, 1), rows.shape[1])))
-    if options.gif:
-        frames = [enlarged(sheet(column, len(column))) for column in rows.transpose(0, 1)]
-        write_gif(path.with_suffix(".gif"), frames)
+    write_rows(path, rows, gif=options.gif)
     return path
 
 
@@ -75,19 +71,6 @@ def _path(options: argparse.Namespace, name: str) -> Path:
     path = options.out or options.run / "samples" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def numbers(text: str) -> list[int]:
-    """ "0-3,7" -> [0, 1, 2, 3, 7]."""
-    found = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise argparse.ArgumentTypeError(f"expected numbers such as 0-9 or 1,4,7, got {text!r}")
-        found.extend(range(int(first), int(last or first) + 1))
-    if not found:
-        raise argparse.ArgumentTypeError(f"expected at least one number, got {text!r}")
-    return found
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ Dey et al. 2021, Tables 2 to 4 (Frechet and kernel distances), and Birrell et al
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class PublishedTable:
     statistic: str = "min"
     names: dict[str, str] = field(default_factory=dict)
     relative: bool = False
+
+    def losses_on(self, dataset: str) -> list[str]:
+        """The blocks of rows that report figures of a data set."""
+        return [loss for loss in self.losses if any(key[:2] == (dataset, loss) for key in self.figures)]
 
 
 _CELLS = (
@@ -160,3 +165,24 @@ TABLES = {
         _figures("rotmnist60k", _BIRRELL_SETTINGS, _BIRRELL), names={"rotmnist": "rotmnist60k"}, relative=True,
     ),
 }  # fmt: skip
+
+
+def choose(name: str, dataset: str | None = None, rows: Sequence[int] | None = None) -> tuple[PublishedTable, str]:
+    """One of ``TABLES``, cut to some of its rows, and one of its data sets as ``gan.train`` calls it.
+
+    Args:
+        dataset: the paper's name of it, or ours; the table's first one unless given.
+        rows: numbers from 1; all unless given.
+
+    Raises:
+        ValueError: the table has no such data set or row.
+    """
+    table = TABLES[name]
+    dataset = table.names.get(dataset, dataset) or table.datasets[0]
+    if dataset not in table.datasets:
+        raise ValueError(f"dataset: table {name} has {', '.join(table.datasets)}, not {dataset}")
+    if rows:
+        if not set(rows) <= set(range(1, len(table.settings) + 1)):
+            raise ValueError(f"rows: expected some of 1 to {len(table.settings)}, got {rows}")
+        table = replace(table, settings=tuple(table.settings[row - 1] for row in rows))
+    return table, dataset

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..common.files import write_atomically
 from ..runs.results import Result, read_result
 from .plots import Panel, draw_convergence, draw_precision_recall
 from .published import PublishedTable, Setting
 from .runs import Cell, plan
+
+
+def write_report(table: PublishedTable, dataset: str, losses, fractions, seeds, outdir: Path) -> tuple[str, list[Path]]:
+    """Write the table and its pictures into ``outdir``; returns the table and the files."""
+    outdir.mkdir(parents=True, exist_ok=True)
+    text, file = format_table(table, dataset, losses, fractions, seeds, outdir), outdir / "table.md"
+    write_atomically(file, f"{text}\n".encode())
+    return text, [file, *draw(table, dataset, losses, fractions, seeds, outdir)]
 
 
 def format_table(table: PublishedTable, dataset: str, losses, fractions, seeds, outdir: Path) -> str:

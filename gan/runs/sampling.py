@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from PIL import Image
 
 from .. import data
 from ..common.noise import draw_noise
-from ..common.pictures import sheet
+from ..common.pictures import enlarged, sheet, write_gif, write_picture
 from ..common.randomness import random_generator
 from ..data import to_tensor, to_uint8
 from ..networks import Translator
@@ -56,6 +57,13 @@ def sample_images(
         embeddings = along(embeddings, steps, torch.lerp)
     rows = grid(trained, z, elements, embeddings)
     return rows.transpose(0, 1) if interpolate == "class" else rows
+
+
+def write_rows(path: Path, rows: torch.Tensor, *, gif: bool = False) -> None:
+    """Images uint8 ``[rows, columns, H, W, C]`` as a PNG; ``gif``: also column after column as an animation."""
+    write_picture(path, enlarged(sheet(rows.flatten(0, 1), rows.shape[1])))
+    if gif:
+        write_gif(path.with_suffix(".gif"), [enlarged(sheet(column, len(column))) for column in rows.transpose(0, 1)])
 
 
 def sample_translations(trained: TrainedGenerator, root: str | None, numbers: Sequence[int]) -> Image.Image:

@@ -1,6 +1,7 @@
 """Planning, skipping and tabulating the runs of the papers' tables."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_plan_of_table_2_is_every_loss_setting_and_fraction():
     cells = plan(table, "rotmnist", table.losses, table.fractions, [0, 1, 2])
     assert len(cells) == len(set(cells)) == 3 * 4 * 4 * 3
     assert {cell.groups() for cell in cells} == {("p1", "p1"), ("p1", "p4"), ("p4", "p1"), ("p4", "p4")}
-    assert len({cell.folder(grid.Path("x")) for cell in cells}) == len(cells)
+    assert len({cell.folder(Path("x")) for cell in cells}) == len(cells)
 
 
 def test_settings_that_the_paper_calls_inapplicable_are_not_planned():
