@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..common.files import read_json, write_atomically, write_json
-from .store import Description, Trained, store, to_bytes, train_new
+from .from_scratch import Trained, train_new
+from .store import Description, store, to_bytes
 
 
 class Kind(NamedTuple):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from .. import data
 from ..classifiers import fine_tuning
+from ..classifiers.from_scratch import train_and_store
 from ..classifiers.inception import INCEPTION
-from ..classifiers.store import describe, find_stored, put_into_cache, train_and_store
+from ..classifiers.store import describe, find_stored, put_into_cache
 from ..common.distributed import World, broadcast_bytes
 from ..metrics.evaluation import Evaluation
 from ..metrics.extractors import Extractor, classifier_extractor, inception_extractor
