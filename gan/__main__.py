@@ -1,4 +1,4 @@
-"""The one door: ``python -m gan VERB [options]``."""
+"""The entry point: ``python -m gan VERB [options]``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import importlib
 import sys
 
 VERBS = {
-    "train": "train a GAN, or go on with one",
+    "train": "train a GAN, or resume its training",
     "sample": "draw images of a trained generator, and interpolations",
     "evaluate": "Frechet and kernel distance, precision and recall of a run",
-    "export": "write a generator as ONNX or torch.export file",
+    "export": "write a generator as an ONNX or torch.export file",
     "invariance": "test whether the distribution of a generator's images is invariant",
     "classify": "train classifiers",
-    "compare": "tabulate and draw the classifiers of a folder",
+    "compare": "tabulate and plot the classifiers of a folder",
     "grid": "train and print a table of the papers",
     "data": "prepare a data set, or show it",
-    "networks": "count the parameters of all networks",
+    "networks": "print the parameter counts of all networks",
 }
 
 

@@ -10,7 +10,7 @@ def of_a_run() -> argparse.ArgumentParser:
     """A parent of the parsers of commands that work on one run: --run and --checkpoint."""
     result = argparse.ArgumentParser(add_help=False)
     result.add_argument("--run", type=Path, required=True, help="the run's folder")
-    result.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="(%(default)s)")
+    result.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="which one (%(default)s)")
     return result
 
 

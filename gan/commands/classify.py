@@ -26,8 +26,8 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m gan.classify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("--dataset", default="digits", choices=DATASETS)
-    result.add_argument("--data", type=Path, help="the folder that the data set's own loader takes as its root")
+    result.add_argument("--dataset", default="digits", choices=DATASETS, help="(%(default)s)")
+    result.add_argument("--data", type=Path, help="the data set's folder (default: ./data)")
     result.add_argument("--resolution", type=int, help="height and width of the images (default: the data set's)")
     result.add_argument(
         "--model", default="p4cnn", choices=(*planar.MODELS, "se2cnn", INCEPTION),
@@ -35,10 +35,10 @@ def parser() -> argparse.ArgumentParser:
         "inception: fine-tuned for the metrics of anhir and lysto",
     )  # fmt: skip
     result.add_argument(
-        "--orientations", type=int, choices=tuple(se2.ORIENTATIONS), help="number of rotations (--model se2cnn; 8)"
+        "--orientations", type=int, choices=tuple(se2.ORIENTATIONS), help="rotations (--model se2cnn; default: 8)"
     )
     result.add_argument(
-        "--inception-weights", type=Path, help="what inception begins with (default: the official ones)"
+        "--inception-weights", type=Path, help="what inception starts from (default: the official ones)"
     )
     result.add_argument(
         "--epochs", type=int, help=f"passes over the training images ({EPOCHS}; inception: {fine_tuning.EPOCHS})"
@@ -50,10 +50,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--augment", action="store_true", help="rotate the training images by uniform random angles")
     result.add_argument(
         "--seeds", type=int, nargs="+", default=[0],
-        help="one classifier each: seeds of the weights, of the order of the images and of their choice",
+        help="one classifier each: of its weights, of the order of the images and of their choice (0)",
     )  # fmt: skip
-    result.add_argument("--outdir", type=Path, help="folder of the classifiers to compare; the cache unless given")
-    result.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    result.add_argument("--outdir", type=Path, help="folder of classifiers to compare (default: the cache)")
+    result.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: cuda if there is one")
     return result
 
 

@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--runs", type=Path, required=True, help="the --outdir of gan.classify")
     parser.add_argument("--data", type=Path, help="as for gan.classify")
-    parser.add_argument("--image", type=int, default=0, help="the validation image that is rotated (%(default)s)")
+    parser.add_argument("--image", type=int, default=0, help="which validation image is rotated (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder of the table and the pictures (default: DIR)")
     options = parser.parse_args(arguments)
     out = options.out or options.runs

@@ -27,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("prepare", parents=[common], help="download, verify, decode")
     command.add_argument("--out", type=Path, help="where the prepared images go, later --data (default: DATA/prepared)")
     command.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
-    command.add_argument("--patch-size", type=int, help=f"anhir: of the patches, in slide pixels (default: {PATCH})")
-    command.add_argument("--stride", type=int, help="anhir: between patches; below the patch size they overlap")
+    command.add_argument("--patch-size", type=int, help=f"anhir: size of the patches in slide pixels ({PATCH})")
+    command.add_argument("--stride", type=int, help="anhir: from patch to patch; below the patch size they overlap")
 
     command = commands.add_parser("show", parents=[common], help="class counts and a sheet of reals")
     command.add_argument("--split", default="train", choices=["train", "validation"])

@@ -24,19 +24,21 @@ def parser() -> argparse.ArgumentParser:
     )
     subject = result.add_mutually_exclusive_group(required=True)
     subject.add_argument("--run", type=Path, help="the run's folder")
-    subject.add_argument("--dataset", choices=tuple(DATASETS), help="without a run: only the distances of --real-data")
-    result.add_argument("--metrics", help="some of fid, kid, pr (precision and recall), with commas; the run's own")
-    result.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="(%(default)s)")
-    result.add_argument("--samples", type=int, help="generated images; as many as the run's evaluations had")
-    result.add_argument("--data", help="the data set's root, if it is not where the run found it")
-    result.add_argument("--inception-weights", help="Inception's file, for data sets that are compared by it")
+    subject.add_argument("--dataset", choices=tuple(DATASETS), help="without a run, for --real-data alone")
+    result.add_argument("--metrics", help="some of fid,kid,pr (precision and recall; default: the run's own)")
+    result.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="which one (%(default)s)")
+    result.add_argument("--samples", type=int, help="number of generated images (default: as in the run's evaluations)")
+    result.add_argument("--data", help="the data set's folder, if it is not where the run found it")
+    result.add_argument("--inception-weights", help="file of Inception's weights, if not the official ones")
     result.add_argument(
         "--features",
-        help="compare these features: MODULE:FUNCTION, which gives a torch module, or a file of TorchScript or "
+        help="compare by these features: MODULE:FUNCTION, which returns a torch module, or a file of TorchScript or "
         "torch.export (.pt2); from float images [B, 3, H, W] in [0, 1] to [B, F]",
     )
-    result.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    result.add_argument("--real-data", action="store_true", help="measure shares of the training images (too)")
+    result.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: cuda if there is one")
+    result.add_argument(
+        "--real-data", action="store_true", help="measure shares of the training images, also with --run"
+    )
     return result
 
 

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m gan.export", description=__doc__, parents=[of_a_run()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, help=".onnx or .pt2 (generator.onnx in the run's folder)")
+    parser.add_argument("--out", type=Path, help=".onnx or .pt2 file (default: generator.onnx in the run's folder)")
     options = parser.parse_args(arguments)
     out = options.out or options.run / "generator.onnx"
 

@@ -27,13 +27,15 @@ def parser() -> argparse.ArgumentParser:
         description="Train the runs of a paper's table and print it. Unknown options are handed to gan.train.",
         allow_abbrev=False,  # --data is an option of gan.train, not short for --dataset
     )
-    result.add_argument("--table", choices=tuple(TABLES), default="2", help="2, 3, 4: Dey et al.; birrell")
-    result.add_argument("--dataset", help="of the table; by default its first one")
-    result.add_argument("--losses", nargs="+", help="by default those of the table")
-    result.add_argument("--fractions", nargs="+", type=float, help="shares of the data; by default those of the table")
-    result.add_argument("--rows", nargs="+", type=int, metavar="N", help="settings of the table, counted from 1; all")
-    result.add_argument("--seeds", nargs="+", type=int, default=[0])
-    result.add_argument("--outdir", type=Path, help="by default runs/table-T-DATASET")
+    result.add_argument(
+        "--table", choices=tuple(TABLES), default="2", help="2 to 4: Dey et al.; birrell: Birrell et al."
+    )
+    result.add_argument("--dataset", help="one of the table's data sets (default: its first)")
+    result.add_argument("--losses", nargs="+", help="blocks of rows (default: the table's)")
+    result.add_argument("--fractions", nargs="+", type=float, help="columns, shares of the data (default: the table's)")
+    result.add_argument("--rows", nargs="+", type=int, metavar="N", help="settings, counted from 1 (default: all)")
+    result.add_argument("--seeds", nargs="+", type=int, default=[0], help="runs of each cell (0)")
+    result.add_argument("--outdir", type=Path, help="default: runs/table-T-DATASET")
     result.add_argument("--print", action="store_true", help="print the table from the finished runs and train nothing")
     return result
 

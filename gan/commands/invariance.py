@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
-        "--group", choices=("p4", "p4m"), help="to test (default: the part of the generator's that permutes pixels)"
+        "--group", choices=("p4", "p4m"), help="to test (default: what of the generator's group permutes pixels)"
     )
     parser.add_argument("--samples", type=int, default=1000, help="images on each side (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")

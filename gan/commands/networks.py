@@ -1,4 +1,4 @@
-"""Print the numbers of parameters of all presets, as in docs/networks.md: ``python -m gan.networks``."""
+"""Print the parameter counts of all presets, as in docs/networks.md: ``python -m gan.networks``."""
 
 from __future__ import annotations
 

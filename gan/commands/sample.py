@@ -16,7 +16,7 @@ from gan.runs.sampling import sample_images, sample_translations, write_rows
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m gan.sample", description=__doc__, parents=[of_a_run()])
-    result.add_argument("--out", type=Path, help="the PNG file; in the run's samples folder unless given")
+    result.add_argument("--out", type=Path, help="PNG file to write (default: in the run's samples folder)")
     noise = result.add_argument_group("runs that make images from noise and a class")
     noise.add_argument("--seeds", type=numbers, default=numbers("0-9"), help="one column each: 0-9 or 1,4,7 (0-9)")
     noise.add_argument("--classes", type=numbers, help="one row each: 0-9 or 1,4,7 (the first ten)")
@@ -26,11 +26,11 @@ def parser() -> argparse.ArgumentParser:
         choices=("z", "class"),
         help="z: from seed to seed along the sphere, a row per class; class: from class to class, a row per seed",
     )
-    noise.add_argument("--steps", type=int, default=8, help="images from one end to the next (%(default)s)")
+    noise.add_argument("--steps", type=int, default=8, help="images from one seed or class to the next (%(default)s)")
     noise.add_argument("--gif", action="store_true", help="also write the interpolation as an animation next to it")
     pairs = result.add_argument_group("runs that translate maps")
     pairs.add_argument("--pairs", type=numbers, default=numbers("0-9"), help="validation pairs, one row each (0-9)")
-    pairs.add_argument("--data", help="the data set's root, if it is not where the run found it")
+    pairs.add_argument("--data", help="the data set's folder, if it is not where the run found it")
     return result
 
 

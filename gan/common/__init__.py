@@ -1,1 +1,1 @@
-"""The ground floor: files, randomness, ranks, pictures and the group's action, which all other packages stand on."""
+"""What all other packages use: files, randomness, ranks, pictures and the group's action."""
