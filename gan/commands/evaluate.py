@@ -36,9 +36,7 @@ def parser() -> argparse.ArgumentParser:
         "torch.export (.pt2); from float images [B, 3, H, W] in [0, 1] to [B, F]",
     )
     result.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: cuda if there is one")
-    result.add_argument(
-        "--real-data", action="store_true", help="measure shares of the training images, also with --run"
-    )
+    result.add_argument("--real-data", action="store_true", help="measure shares of the training images")
     return result
 
 

@@ -27,9 +27,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train the runs of a paper's table and print it. Unknown options are handed to gan.train.",
         allow_abbrev=False,  # --data is an option of gan.train, not short for --dataset
     )
-    result.add_argument(
-        "--table", choices=tuple(TABLES), default="2", help="2 to 4: Dey et al.; birrell: Birrell et al."
-    )
+    result.add_argument("--table", choices=tuple(TABLES), default="2", help="2-4: Dey et al.; birrell: Birrell et al.")
     result.add_argument("--dataset", help="one of the table's data sets (default: its first)")
     result.add_argument("--losses", nargs="+", help="blocks of rows (default: the table's)")
     result.add_argument("--fractions", nargs="+", type=float, help="columns, shares of the data (default: the table's)")
