@@ -11,6 +11,7 @@ import torch
 from ..common.distributed import World
 from ..common.randomness import random_generator
 from ..data import PairSet
+from .cache import cached
 from .distances import (
     FEW_IMAGES,
     NEIGHBOURS,
@@ -22,7 +23,7 @@ from .distances import (
     precision_recall,
 )
 from .extractors import Extractor
-from .features import cached, features_of_generator, features_of_images, features_of_translator
+from .features import features_of_generator, features_of_images, features_of_translator
 
 #: Frechet distance, kernel distance, improved precision and recall
 METRICS = ("fid", "kid", "pr")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from tqdm import tqdm
 
-from ..common.caching import cache_folder
-from ..common.distributed import World, any_rank, gather_rows
-from ..common.files import write_atomically
+from ..common.distributed import World, gather_rows
 from ..common.noise import draw_noise
 from ..common.randomness import random_generator
 from ..data import to_tensor, to_uint8
+from .cache import cached
 from .extractors import Extractor
 
 BATCH_SIZE = 256
@@ -83,24 +78,3 @@ def _in_batches(batch_features, total: int, world: World, title: str) -> torch.T
     bar = tqdm(mine, title, leave=False, disable=None if world.is_main else True)
     parts = [batch_features(start) for start in bar]
     return gather_rows(torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.float64))
-
-
-def cached(name: str, rows: int, compute: Callable[[], torch.Tensor], world: World) -> torch.Tensor:
-    """The tensor ``[rows, ...]`` kept in the cache under a name, computed if it is not there on all ranks."""
-    file = cache_folder("features") / f"{name}.safetensors"
-    found = _read(file, rows)
-    if not any_rank(found is None):
-        return found
-    tensor = compute()
-    if world.is_main:
-        write_atomically(file, save({"features": tensor.contiguous()}))
-    return tensor
-
-
-def _read(file, rows: int) -> torch.Tensor | None:
-    """The cached tensor, or None if it is not there, cut off or of another number of rows."""
-    try:
-        tensor = load(file.read_bytes())["features"]
-    except (OSError, SafetensorError, KeyError):
-        return None
-    return tensor if len(tensor) == rows else None
