@@ -3,7 +3,7 @@
 >>> import gcnn_kernels as gk
 >>> lift = gk.nn.LiftingConv2d(3, 16, 3, padding=1, group="p4m")
 >>> conv = gk.nn.GroupConv2d(16, 32, 3, padding=1, group="p4m")
->>> y = gk.group_max_pool(conv(lift(images)))          # [B, 32, H, W], turns with the images
+>>> y = gk.group_max_pool(conv(lift(images)))          # [B, 32, H, W], rotates with the images
 """
 
 from . import nn

@@ -1,4 +1,4 @@
-"""Why a layer does not turn with its input: the reasons that ``check_equivariance`` knows."""
+"""Why a layer is not equivariant: the reasons that ``check_equivariance`` knows."""
 
 from __future__ import annotations
 

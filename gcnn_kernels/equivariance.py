@@ -1,4 +1,4 @@
-"""Why is my network not equivariant? ``check_equivariance`` compares f(g x) with g f(x) behind every submodule."""
+"""Why is my network not equivariant? ``check_equivariance`` compares f(g x) with g f(x) after every submodule."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def check_equivariance(
 
 
 def _perturb(network: nn.Module) -> None:
-    """Positive numbers to all parameters and running moments that are constant, so that they no longer are."""
+    """Positive numbers to all parameters and running statistics that are constant, so that they no longer are."""
     tensors = [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())]
     for tensor in tensors:
         if tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):

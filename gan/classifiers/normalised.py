@@ -1,4 +1,4 @@
-"""What every classifier does first: bytes become numbers of mean 0 and deviation 1."""
+"""What every classifier does first: bytes become numbers of mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 

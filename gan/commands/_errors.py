@@ -1,4 +1,4 @@
-"""What every command does with the errors that its user can mend."""
+"""What every command does with errors that the user can fix."""
 
 from __future__ import annotations
 

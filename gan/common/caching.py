@@ -1,4 +1,4 @@
-"""Where results that are worth keeping between runs are kept."""
+"""The cache folder, for results that are worth keeping between runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors that a user of the commands can mend; their messages name what was expected, what came and what to do."""
+"""The errors that a user of the commands can fix; their messages name what was expected, what came and what to do."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 Two departures from the printed tables. The innermost map is 1 x 1, so at batch 1 there is nothing to normalise over:
 that block has no norm, as in Isola et al. And the discriminator ends in logits, not in tanh, for a cross-entropy.
 
-The norms take the moments of the batch at hand in evaluation too. At batch 1, at which these networks are trained, they
-are instance norms; translate images one at a time, then.
+The norms take the statistics of the batch at hand in evaluation too. At batch 1, at which these networks are trained,
+they are instance norms, so images are to be translated one at a time.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Translator(nn.Module):
 
     @torch.no_grad()
     def translate(self, images: torch.Tensor) -> torch.Tensor:
-        """As :meth:`forward`, one image at a time, so that each is normalised by its own moments (Isola et al. 3.3)."""
+        """As :meth:`forward`, one image at a time: each is normalised by its own statistics (Isola et al. 3.3)."""
         return torch.cat([self(image.unsqueeze(0)) for image in images])
 
 

@@ -2,7 +2,7 @@
 
 The random numbers of an image are uniform in [0, 1] and its transforms are laid out around the centre of the plane, so
 that a rotated image is transformed as the image itself is, for random numbers that are rotated too: pairs of them
-change places or become 1 - u, which leaves their distribution alone. No discriminator loses its invariance in
+change places or become 1 - u, which leaves their distribution unchanged. No discriminator loses its invariance in
 expectation.
 """
 

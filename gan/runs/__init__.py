@@ -1,4 +1,4 @@
-"""A run on disk: its folder, checkpoints, curves and results, its generator, and what is done with that."""
+"""A run on disk: its folder, checkpoints, curves and results, its generator, and what is done with it."""
 
 from .generator import TrainedGenerator, load_generator
 

@@ -15,7 +15,7 @@ from .networks import new_generator
 
 @dataclass(frozen=True)
 class TrainedGenerator:
-    """The averaged generator of a checkpoint on the CPU, in evaluation mode, with moments estimated for its weights.
+    """The averaged generator of a checkpoint on the CPU, in evaluation mode, its batch norms' statistics estimated.
 
     Attributes:
         network: a translator if the run is of pairs of images.

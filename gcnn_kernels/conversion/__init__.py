@@ -1,7 +1,7 @@
 """An ordinary convolutional network as a G-CNN: ``convert``.
 
 The network is traced by torch.fx. Along its graph every value is an image (before the lifting), a map on the group, a
-map whose flattening is pending, or something planar behind the pooling over the group; every module and operation is
+map whose flattening is pending, or something planar after the pooling over the group; every module and operation is
 replaced by what does the same to that kind of value.
 """
 

@@ -1,4 +1,4 @@
-"""What is known of the functions and methods that networks call between their layers."""
+"""What is known about the functions and methods that networks call between their layers."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from ..functional import ACTIVATION_SLOPES, group_batch_norm
 from .layer import Layer
 
 
-class _RunningMoments(Layer, _BatchNorm):
-    """Running moments per map on the group, kept, or not, as ``nn.BatchNorm2d`` keeps them.
+class _RunningStatistics(Layer, _BatchNorm):
+    """Running statistics per map on the group, kept, or not, as ``nn.BatchNorm2d`` keeps them.
 
     Utilities that look for torch's batch norms, such as ``torch.optim.swa_utils.update_bn``, find these too.
     """
@@ -71,15 +71,15 @@ class _RunningMoments(Layer, _BatchNorm):
         return text if self.activation is None else f"{text}, activation={self.activation!r}"
 
 
-class GroupBatchNorm2d(_RunningMoments):
-    """Batch norm with moments pooled over batch, plane and group (see :func:`gcnn_kernels.group_batch_norm`).
+class GroupBatchNorm2d(_RunningStatistics):
+    """Batch norm with statistics pooled over batch, plane and group (see :func:`gcnn_kernels.group_batch_norm`).
 
     Args:
         num_features: C of the maps ``[B, C, order, H, W]`` (or ``[B, C, H, W]``).
         eps, momentum, affine: as in ``torch.nn.BatchNorm2d``; momentum None is the cumulative average.
         activation: None, "relu" or "leaky_relu", applied in the same pass.
-        track_running_stats: as in ``torch.nn.BatchNorm2d``; without, evaluation too takes the batch's moments.
-        sync: moments over all ranks of ``torch.distributed`` while training.
+        track_running_stats: as in ``torch.nn.BatchNorm2d``; without, evaluation too takes the batch's statistics.
+        sync: statistics over all ranks of ``torch.distributed`` while training.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class GroupBatchNorm2d(_RunningMoments):
         return self._normalize(x, self.weight, self.bias)
 
 
-class ConditionalGroupBatchNorm2d(_RunningMoments):
+class ConditionalGroupBatchNorm2d(_RunningStatistics):
     """Batch norm whose scale and shift are linear in a condition: y = (1 + G c) * xhat + B c (Dey et al. 2021, 2.2).
 
     One scale and one shift per map on the group, so the layer stays equivariant.

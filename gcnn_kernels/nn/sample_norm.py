@@ -1,4 +1,4 @@
-"""Norms with moments of each sample: layer, instance and group norm. None depends on the batch or keeps statistics."""
+"""Norms by the statistics of each sample: layer, instance and group norm. None depends on the batch or keeps any."""
 
 from __future__ import annotations
 

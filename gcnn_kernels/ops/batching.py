@@ -1,4 +1,4 @@
-"""What the batching rules of ``torch.vmap`` share: a batch dimension becomes part of a dimension that is there.
+"""What the batching rules of ``torch.vmap`` share: a batch dimension is merged into an existing one.
 
 A rule takes the size of the batch, the place of its dimension in each argument (None where it has none), and the
 arguments; it returns the result and the place of the batch dimension in it.

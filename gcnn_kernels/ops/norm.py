@@ -202,7 +202,7 @@ def _backward_backward(ctx, *grads):
     return tuple(result)
 
 
-# In the batching rules every one of the batch has moments of its own, so that a batch counts as more channels.
+# In the batching rules every one of the batch has statistics of its own, so that a batch counts as more channels.
 
 
 def _train_batched(info, in_dims, x, weight, bias, *options):
@@ -226,7 +226,7 @@ def _backward_batched(info, in_dims, grad, x, mean, var, weight, bias, count, *o
 
 
 def _folded(n, in_dims, *tensors):
-    """Maps ``[B, C, S, H, W]``, moments and parameters ``[C]`` or ``[B, C]`` with the batch folded into C."""
+    """Maps ``[B, C, S, H, W]``, statistics and parameters ``[C]`` or ``[B, C]`` with the batch folded into C."""
     for t, dim in zip(tensors, in_dims, strict=False):
         rank = 0 if t is None else t.dim() - (dim is not None)
         yield fold(t, dim, 0 if rank == 1 else 1, n)
