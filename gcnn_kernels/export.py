@@ -10,29 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import nn as layers
 from .functional import ACTIVATION_SLOPES, expand_filters
-from .nn import (
-    ConditionalGroupBatchNorm2d,
-    GroupAvgPool,
-    GroupBatchNorm2d,
-    GroupConv2d,
-    GroupConvTranspose2d,
-    GroupGroupNorm2d,
-    GroupInstanceNorm2d,
-    GroupLayerNorm2d,
-    GroupLinear,
-    GroupMaxPool,
-    GroupSelfAttention2d,
-    LiftingConv2d,
-    Restrict,
-    SpatialAdaptiveAvgPool2d,
-    SpatialAvgPool2d,
-    SpatialBlurPool2d,
-    SpatialFit2d,
-    SpatialInsertZeros2d,
-    SpatialMaxPool2d,
-    SpatialUpsample,
-)
 
 __all__ = ["to_plain"]
 
@@ -40,7 +19,7 @@ __all__ = ["to_plain"]
 def to_plain(module: nn.Module) -> nn.Module:
     """A copy of a module tree in evaluation mode, with every layer of this package replaced by plain torch layers.
 
-    Filters are expanded and their parametrisations (spectral norm) evaluated once; norms use their running moments
+    Filters are expanded and their parametrisations (spectral norm) evaluated once; norms use their running statistics
     if they keep any.
     Inputs and outputs keep their shapes, so what lies between the layers need not change; only what is called as a
     *module* is replaced. The result goes through ``torch.export`` and ``torch.onnx.export``.
@@ -99,7 +78,7 @@ def _replace(module: nn.Module, done: dict[int, tuple[nn.Module, nn.Module]]) ->
     return done[id(module)][0]
 
 
-def _conv2d(conv: LiftingConv2d | GroupConv2d) -> list[nn.Module]:
+def _conv2d(conv: layers.LiftingConv2d | layers.GroupConv2d) -> list[nn.Module]:
     stack = expand_filters(conv.weight, conv.group).detach()
     mode: Any = conv.padding_mode  # newer versions of torch want to know that it is one of four strings
     plain = nn.Conv2d(
@@ -111,7 +90,7 @@ def _conv2d(conv: LiftingConv2d | GroupConv2d) -> list[nn.Module]:
 
 def _filled(
     plain: nn.Conv2d | nn.ConvTranspose2d | nn.Linear,
-    layer: LiftingConv2d | GroupConv2d | GroupConvTranspose2d | GroupLinear,
+    layer: layers.LiftingConv2d | layers.GroupConv2d | layers.GroupConvTranspose2d | layers.GroupLinear,
     stack: Tensor,
 ) -> list[nn.Module]:
     """The plain layer with its numbers, and what makes a map on the group of its output."""
@@ -122,15 +101,15 @@ def _filled(
     return [plain, nn.Unflatten(-1 if isinstance(plain, nn.Linear) else 1, (layer.out_channels, order))]
 
 
-def _plain_lift(conv: LiftingConv2d) -> nn.Module:
+def _plain_lift(conv: layers.LiftingConv2d) -> nn.Module:
     return nn.Sequential(*_conv2d(conv))
 
 
-def _plain_conv(conv: GroupConv2d) -> nn.Module:
+def _plain_conv(conv: layers.GroupConv2d) -> nn.Module:
     return nn.Sequential(nn.Flatten(1, 2), *_conv2d(conv))
 
 
-def _plain_conv_transpose(conv: GroupConvTranspose2d) -> nn.Module:
+def _plain_conv_transpose(conv: layers.GroupConvTranspose2d) -> nn.Module:
     stack = expand_filters(conv.weight, conv.group).detach()
     plain = nn.ConvTranspose2d(
         stack.shape[0], stack.shape[1] * conv.groups, conv.kernel_size, conv.stride, conv.padding, conv.output_padding,
@@ -145,7 +124,7 @@ class _Norm(nn.Module):
     running_mean: Tensor | None
     running_var: Tensor | None
 
-    def __init__(self, norm: GroupBatchNorm2d | ConditionalGroupBatchNorm2d):
+    def __init__(self, norm: layers.GroupBatchNorm2d | layers.ConditionalGroupBatchNorm2d):
         super().__init__()
         self.by_batch = not norm.track_running_stats
         for name in ("running_mean", "running_var"):
@@ -160,7 +139,7 @@ class _Norm(nn.Module):
 
 
 class _PlainNorm(_Norm):
-    def __init__(self, norm: GroupBatchNorm2d):
+    def __init__(self, norm: layers.GroupBatchNorm2d):
         super().__init__(norm)
         self.weight = None if norm.weight is None else nn.Parameter(norm.weight.detach().clone())
         self.bias = None if norm.bias is None else nn.Parameter(norm.bias.detach().clone())
@@ -170,7 +149,7 @@ class _PlainNorm(_Norm):
 
 
 class _PlainConditionalNorm(_Norm):
-    def __init__(self, norm: ConditionalGroupBatchNorm2d):
+    def __init__(self, norm: layers.ConditionalGroupBatchNorm2d):
         super().__init__(norm)
         self.scale, self.shift = _plain_linear(norm.scale), _plain_linear(norm.shift)
 
@@ -180,7 +159,7 @@ class _PlainConditionalNorm(_Norm):
         return self._activate(y.movedim((-2, -1), (0, 1)))
 
 
-def _plain_group_linear(linear: GroupLinear) -> nn.Module:
+def _plain_group_linear(linear: layers.GroupLinear) -> nn.Module:
     stack = expand_filters(linear.weight[..., None, None], linear.group).detach().flatten(1)
     plain = nn.Linear(
         stack.shape[1], stack.shape[0], bias=linear.bias is not None, device=stack.device, dtype=stack.dtype
@@ -222,28 +201,28 @@ def _plain_formula(layer: nn.Module) -> nn.Module:
 
 
 _FORMULAS = (
-    GroupGroupNorm2d,
-    GroupInstanceNorm2d,
-    GroupLayerNorm2d,
-    GroupSelfAttention2d,
-    Restrict,
-    SpatialAdaptiveAvgPool2d,
-    SpatialAvgPool2d,
-    SpatialBlurPool2d,
-    SpatialFit2d,
-    SpatialInsertZeros2d,
-    SpatialMaxPool2d,
-    SpatialUpsample,
+    layers.GroupGroupNorm2d,
+    layers.GroupInstanceNorm2d,
+    layers.GroupLayerNorm2d,
+    layers.GroupSelfAttention2d,
+    layers.Restrict,
+    layers.SpatialAdaptiveAvgPool2d,
+    layers.SpatialAvgPool2d,
+    layers.SpatialBlurPool2d,
+    layers.SpatialFit2d,
+    layers.SpatialInsertZeros2d,
+    layers.SpatialMaxPool2d,
+    layers.SpatialUpsample,
 )
 
 _PLAIN: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
-    LiftingConv2d: _plain_lift,
-    GroupConv2d: _plain_conv,
-    GroupConvTranspose2d: _plain_conv_transpose,
-    GroupLinear: _plain_group_linear,
-    GroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainNorm(norm)),
-    ConditionalGroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainConditionalNorm(norm)),
-    GroupMaxPool: lambda pool: torch.fx.symbolic_trace(_Max()),
-    GroupAvgPool: lambda pool: torch.fx.symbolic_trace(_Mean()),
+    layers.LiftingConv2d: _plain_lift,
+    layers.GroupConv2d: _plain_conv,
+    layers.GroupConvTranspose2d: _plain_conv_transpose,
+    layers.GroupLinear: _plain_group_linear,
+    layers.GroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainNorm(norm)),
+    layers.ConditionalGroupBatchNorm2d: lambda norm: torch.fx.symbolic_trace(_PlainConditionalNorm(norm)),
+    layers.GroupMaxPool: lambda pool: torch.fx.symbolic_trace(_Max()),
+    layers.GroupAvgPool: lambda pool: torch.fx.symbolic_trace(_Mean()),
     **dict.fromkeys(_FORMULAS, _plain_formula),
 }

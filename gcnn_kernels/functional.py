@@ -17,8 +17,8 @@ from .ops.library import OPS
 
 ACTIVATION_SLOPES: dict[str | None, float] = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
 
-# stride, padding, dilation, algorithm, backend, groups, as the operator takes them
-_Options = tuple[tuple[int, int], tuple[int, int], tuple[int, int], str, str, int]
+# stride, padding, dilation, as the operators take them
+_Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def lift_conv2d(
@@ -64,7 +64,8 @@ def lift_conv2d(
     checks.tensor("x", x, dims=(4,), shape="[B, Cin, H, W]")
     checks.tensor("weight", weight, dims=(4,), shape="[Cout, Cin / groups, k, k]")
     x, weight = x.unsqueeze(2), weight.unsqueeze(2)
-    x, options = _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, backend)
+    x, geometry, groups = _checked(x, weight, bias, stride, padding, dilation, groups)
+    options = (*geometry, algorithm, backend, groups)
     return OPS.conv(x, _filters(weight, point), bias, point.name, *options)
 
 
@@ -98,7 +99,8 @@ def group_conv2d(
     checks.tensor("weight", weight, dims=(5,), shape=f"[Cout, Cin / groups, {point.order}, k, k]")
     checks.slots("x", x, 2, point)
     checks.slots("weight", weight, 2, point)
-    x, options = _checked(x, weight, bias, stride, padding, dilation, groups, algorithm, backend)
+    x, geometry, groups = _checked(x, weight, bias, stride, padding, dilation, groups)
+    options = (*geometry, algorithm, backend, groups)
     if _off_the_grid(point):
         bias = None if bias is None else bias.repeat_interleave(point.cosets)
         y = OPS.conv(split_cosets(x, point.cosets), _filters(weight, point), bias, "p1", *options)
@@ -190,17 +192,15 @@ def _checked(
     padding: int | tuple[int, int] | str,
     dilation: int | tuple[int, int],
     groups: int,
-    algorithm: str,
-    backend: str,
-) -> tuple[Tensor, _Options]:
-    """The map, padded where the operator cannot, and the operator's options."""
+) -> tuple[Tensor, _Geometry, int]:
+    """The map, padded where the operator cannot, and what the operator takes: geometry and groups."""
     cout, cin, _, k, _ = weight.shape
     groups = checks.whole("groups", groups, 1)
     _check_filter(x, weight, bias, cin * groups, cout, groups)
     stride = checks.pair("stride", stride, 1)
     dilation = checks.pair("dilation", dilation, 1)
     x, padding = _resolve_padding(x, k, stride, padding, dilation)
-    return x, (stride, padding, dilation, algorithm, backend, groups)
+    return x, (stride, padding, dilation), groups
 
 
 def _check_filter(x: Tensor, weight: Tensor, bias: Tensor | None, cin: int, cout: int, groups: int) -> None:
@@ -276,20 +276,20 @@ def group_batch_norm(
     sync: bool = False,
     backend: str = "auto",
 ) -> Tensor:
-    """Batch norm of feature maps on the group, with moments pooled over batch, plane and group, and an activation.
+    """Batch norm of feature maps on the group, with statistics pooled over batch, plane and group, and an activation.
 
     Equivalent to ``activation(F.batch_norm(x.flatten(2), ...)).view_as(x)``, and equivariant because all slots of a map
-    share moments and affine map (Dey et al. 2021, section 2.2).
+    share statistics and affine map (Dey et al. 2021, section 2.2).
 
     Args:
         x: ``[B, C, order, H, W]``, or ``[B, C, H, W]`` for an image-like map.
         running_mean, running_var: ``[C]`` or None; updated in place if training.
         weight, bias: ``[C]``, or ``[B, C]`` for a conditional norm, or None.
-        training: use the batch's moments, else the running ones.
-        momentum: weight of the batch in the running moments (torch's sense).
+        training: use the batch's statistics, else the running ones.
+        momentum: weight of the batch in the running statistics (torch's sense).
         eps: added to the variance.
         activation: None, "relu" or "leaky_relu" (slope 0.2).
-        sync: take the moments over all ranks of ``torch.distributed``'s default group.
+        sync: take the statistics over all ranks of ``torch.distributed``'s default group.
         backend: "auto", "reference", "cpu", "triton" or "cuda".
 
     Returns:
@@ -304,9 +304,9 @@ def group_batch_norm(
     batch, channels = x.shape[:2]
     if channels == 0:
         raise ValueError(f"x: expected at least one channel, got shape {tuple(x.shape)}")
-    for name, moment in (("running_mean", running_mean), ("running_var", running_var)):
-        if moment is not None:
-            checks.vector(name, moment, channels, "x", x)
+    for name, statistic in (("running_mean", running_mean), ("running_var", running_var)):
+        if statistic is not None:
+            checks.vector(name, statistic, channels, "x", x)
         elif not training:
             raise ValueError(f"{name}: expected a tensor [{channels}] when not training, got None")
     for name, parameter in (("weight", weight), ("bias", bias)):

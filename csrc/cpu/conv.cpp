@@ -35,7 +35,6 @@ void run(const Job& job, int64_t items, int64_t scratch, void (*kernel)(const Jo
 }
 
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
-int64_t ceil_div(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
 // What a thread keeps of a tile, transformed inputs and sums, should fill about half of a 1 MiB L2 cache, because filters
 // and maps stream through it too.

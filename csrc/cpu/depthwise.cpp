@@ -10,6 +10,8 @@
 
 namespace {
 
+using gcnn::ceil_div;
+using gcnn::floor_div;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -28,11 +30,7 @@ struct Depthwise {
   int64_t entries() const { return x_slots * taps; }  // that a pixel of one slot reads
   int64_t across() const { return ceil_div(y_h, rows); }
   int64_t items() const { return batch * across(); }
-
-  static int64_t ceil_div(int64_t value, int64_t by) { return (value + by - 1) / by; }
 };
-
-inline int64_t floor_div(int64_t value, int64_t by) { return value / by - (value % by < 0); }
 
 // The part of a map that is copied, rows top.. and columns left..; it may reach outside.
 struct Window {
@@ -238,7 +236,7 @@ void convolve(const Depthwise<T>& job, const T* x, const T* filters, const T* bi
               row_of_pixels<T, Bytes, Slots>(
                   job, reads, from, shift.data(),
                   y + ((image * job.y_slots * job.y_h + row) * job.y_w + j) * job.channels + c, job.div_w,
-                  Depthwise<T>::ceil_div(job.y_w - j, job.div_w), job.channels - c);
+                  ceil_div(job.y_w - j, job.div_w), job.channels - c);
           }
       }
     }
@@ -281,12 +279,12 @@ inline void products(const T* grad, int64_t grad_slot, const T* x, int64_t x_slo
 template <typename T, int Bytes, int Slots, int XSlots>
 void weight_grad(const Depthwise<T>& job, const T* grad, const T* x, int64_t size, T* filters_grad) {
   constexpr int lanes = Wide<T, Bytes>::lanes;
-  const int64_t per_part = Depthwise<T>::ceil_div(job.items(), 32), parts = Depthwise<T>::ceil_div(job.items(), per_part);
+  const int64_t per_part = ceil_div(job.items(), 32), parts = ceil_div(job.items(), per_part);
   const int64_t pairs = job.y_slots * job.entries();
   std::vector<T> partial(parts * size);
   parallel<Bytes>(parts, [&](int64_t begin, int64_t end) {
     Vectors<T, Bytes> copied, copied_grad, sums;
-    sums.resize(Depthwise<T>::ceil_div(job.channels, lanes) * pairs * lanes);
+    sums.resize(ceil_div(job.channels, lanes) * pairs * lanes);
     for (int64_t part = begin; part < end; ++part) {
       // A vector of channels after the other, each with the sums of all pairs of slots and taps.
       sums.clear();

@@ -1,6 +1,7 @@
 // The filter stack and its adjoint: every base filter in every pose, one pass each.
 
 #include "torch_abi.h"
+#include "operators.h"
 
 namespace {
 
@@ -59,8 +60,7 @@ void reduce_filters(const Tensor& stack, const Tensor& targets, const Tensor& we
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
-  m.def("expand_filters(Tensor weight, Tensor sources, Tensor(a!) stack) -> ()");
-  m.def("reduce_filters(Tensor stack, Tensor targets, Tensor(a!) weight) -> ()");
+  define_filters(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CPU, m) {

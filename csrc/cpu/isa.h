@@ -2,6 +2,7 @@
 // portable), which is read once, and the convolutions' kernels for it.
 #pragma once
 
+#include "division.h"
 #include "jobs.h"
 
 namespace gcnn {

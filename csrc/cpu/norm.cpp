@@ -6,10 +6,10 @@
 // channel's plane. Sums run in float (double for double) within a piece and in double across pieces.
 
 #include "simd.h"
+#include "operators.h"
 
 #include <array>
 #include <cmath>
-#include <optional>
 #include <utility>
 
 namespace {
@@ -351,19 +351,6 @@ Map map_of(const Tensor& x, bool channels_last) {
   return {x.size(0), x.size(1), x.size(2) * x.size(3) * x.size(4), channels_last};
 }
 
-template <typename A>
-Norm<A> norm_of(const Tensor& mean, const A* rstd, const std::optional<Tensor>& weight,
-                const std::optional<Tensor>& bias, double slope) {
-  const auto step = [](const std::optional<Tensor>& t) { return t && t->dim() == 2 ? t->size(1) : int64_t(0); };
-  return {data<const A>(mean),
-          rstd,
-          weight ? data<const A>(*weight) : nullptr,
-          bias ? data<const A>(*bias) : nullptr,
-          step(weight),
-          step(bias),
-          static_cast<A>(slope)};
-}
-
 void norm_stats(const Tensor& x, bool channels_last, const Tensor& mean, const Tensor& var) {
   Map map = map_of(x, channels_last);
   if (channels_last) map = {1, map.channels, map.batch * map.plane, true};
@@ -380,7 +367,7 @@ void norm_apply(const Tensor& x, bool channels_last, const Tensor& mean, const T
   dispatch_floating(x, [&](auto zero, auto accumulator) {
     using T = decltype(zero);
     using A = decltype(accumulator);
-    const Norm<A> norm = norm_of<A>(mean, data<const A>(rstd), weight, bias, slope);
+    const Norm<A> norm = norm_of<Norm<A>>(mean, data<const A>(rstd), weight, bias, slope);
     apply<T, A>(map_of(x, channels_last), norm, data<const T>(x), data<T>(y));
   });
 }
@@ -400,7 +387,7 @@ void norm_eval(const Tensor& x, bool channels_last, const Tensor& mean, const Te
     using T = decltype(zero);
     using A = decltype(accumulator);
     const std::vector<A> rstd = rstd_of<A>(var, eps);
-    const Norm<A> norm = norm_of<A>(mean, rstd.data(), weight, bias, slope);
+    const Norm<A> norm = norm_of<Norm<A>>(mean, rstd.data(), weight, bias, slope);
     apply<T, A>(map_of(x, channels_last), norm, data<const T>(x), data<T>(y));
   });
 }
@@ -419,7 +406,7 @@ void norm_backward_sums(const Tensor& grad, const Tensor& x, bool channels_last,
   dispatch_floating(x, [&](auto zero, auto accumulator) {
     using T = decltype(zero);
     using A = decltype(accumulator);
-    const Norm<A> norm = norm_of<A>(mean, data<const A>(rstd), weight, bias, slope);
+    const Norm<A> norm = norm_of<Norm<A>>(mean, data<const A>(rstd), weight, bias, slope);
     backward_sums<T, A>(map_of(x, channels_last), norm, data<const T>(grad), data<const T>(x), data<A>(sum_g),
                         data<A>(sum_gx));
   });
@@ -431,7 +418,7 @@ void norm_backward_input(const Tensor& grad, const Tensor& x, bool channels_last
   dispatch_floating(x, [&](auto zero, auto accumulator) {
     using T = decltype(zero);
     using A = decltype(accumulator);
-    const Norm<A> norm = norm_of<A>(mean, data<const A>(rstd), weight, bias, slope);
+    const Norm<A> norm = norm_of<Norm<A>>(mean, data<const A>(rstd), weight, bias, slope);
     backward_input<T, A>(map_of(x, channels_last), norm, data<const T>(grad), data<const T>(x), data<const A>(mean_g),
                          data<const A>(mean_gx), data<T>(gx));
   });
@@ -447,7 +434,7 @@ void norm_backward(const Tensor& grad, const Tensor& x, bool channels_last, cons
     using A = decltype(accumulator);
     const Map map = map_of(x, channels_last);
     const std::vector<A> rstd = rstd_of<A>(var, eps);
-    const Norm<A> norm = norm_of<A>(mean, rstd.data(), weight, bias, slope);
+    const Norm<A> norm = norm_of<Norm<A>>(mean, rstd.data(), weight, bias, slope);
     A *g = data<A>(sum_g), *ghat = data<A>(sum_gx);
     backward_sums<T, A>(map, norm, data<const T>(grad), data<const T>(x), g, ghat);
     std::vector<A> means(2 * map.channels, A(0));
@@ -470,10 +457,7 @@ void norm_backward(const Tensor& grad, const Tensor& x, bool channels_last, cons
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
-  m.def("norm_stats(Tensor x, bool channels_last, Tensor(a!) mean, Tensor(b!) var) -> ()");
-  m.def(
-      "norm_apply(Tensor x, bool channels_last, Tensor mean, Tensor rstd, Tensor? weight, Tensor? bias, float slope, "
-      "Tensor(a!) y) -> ()");
+  define_norm(m);
   m.def(
       "norm_eval(Tensor x, bool channels_last, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, float eps, "
       "float slope, Tensor(a!) y) -> ()");
@@ -483,12 +467,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
   m.def(
       "norm_backward(Tensor grad, Tensor x, bool channels_last, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, "
       "int count, float eps, float slope, Tensor(a!) gx, Tensor(b!) sum_g, Tensor(c!) sum_gx) -> ()");
-  m.def(
-      "norm_backward_sums(Tensor grad, Tensor x, bool channels_last, Tensor mean, Tensor rstd, Tensor? weight, "
-      "Tensor? bias, float slope, Tensor(a!) sum_g, Tensor(b!) sum_gx) -> ()");
-  m.def(
-      "norm_backward_input(Tensor grad, Tensor x, bool channels_last, Tensor mean, Tensor rstd, Tensor? weight, "
-      "Tensor? bias, float slope, Tensor mean_g, Tensor mean_gx, Tensor(a!) gx) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CPU, m) {

@@ -4,6 +4,7 @@
 // times channels otherwise (inner: pixels).
 
 #include "simd.h"
+#include "operators.h"
 
 namespace {
 
@@ -96,16 +97,6 @@ void group_max(const Tensor& x, bool channels_last, const Tensor& value, const T
   });
 }
 
-template <typename F>
-void dispatch_size(const Tensor& tensor, F f) {
-  switch (tensor.element_size()) {
-    case 2: return f(uint16_t{});
-    case 4: return f(uint32_t{});
-    case 8: return f(uint64_t{});
-    default: STD_TORCH_CHECK(false, "expected elements of 2, 4 or 8 bytes");
-  }
-}
-
 void group_max_scatter(const Tensor& grad, const Tensor& index, bool channels_last, const Tensor& map) {
   dispatch_size(grad, [&](auto zero) {
     using Bits = decltype(zero);
@@ -123,9 +114,7 @@ void group_max_gather(const Tensor& map, const Tensor& index, bool channels_last
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
-  m.def("group_max(Tensor x, bool channels_last, Tensor(a!) value, Tensor(b!) index) -> ()");
-  m.def("group_max_scatter(Tensor grad, Tensor index, bool channels_last, Tensor(a!) map) -> ()");
-  m.def("group_max_gather(Tensor map, Tensor index, bool channels_last, Tensor(a!) value) -> ()");
+  define_pool(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CPU, m) {

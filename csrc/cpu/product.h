@@ -50,8 +50,6 @@ GCNN_INLINE void store_part(T* p, const V& v, int64_t count) {
 
 GCNN_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 GCNN_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-GCNN_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-GCNN_INLINE int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
 // c[i, j] += sum_k a[i * row + k * step] * b[k * b_step + j] for Rows rows and Vectors vectors of columns.
 template <typename T, int Rows, int Vectors>

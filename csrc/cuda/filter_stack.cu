@@ -1,6 +1,7 @@
 // The filter stack and its adjoint: every base filter in every pose, one kernel each.
 
 #include "launch.cuh"
+#include "operators.h"
 
 namespace {
 
@@ -53,7 +54,7 @@ __global__ void reduce(Filters filters, const T* __restrict__ stack, const int64
 void expand_filters(const Tensor& weight, const Tensor& sources, const Tensor& stack) {
   const gcnn::Launch launch(weight);
   const Filters filters(weight, sources);
-  gcnn::dispatch_size(weight, [&](auto bits) {
+  dispatch_size(weight, [&](auto bits) {
     using Bits = decltype(bits);
     launch(expand<Bits>, stack.size(0) * filters.chunks(), gcnn::kThreads, filters, data<const Bits>(weight),
            data<const int64_t>(sources), data<Bits>(stack));
@@ -73,8 +74,7 @@ void reduce_filters(const Tensor& stack, const Tensor& targets, const Tensor& we
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cuda, m) {
-  m.def("expand_filters(Tensor weight, Tensor sources, Tensor(a!) stack) -> ()");
-  m.def("reduce_filters(Tensor stack, Tensor targets, Tensor(a!) weight) -> ()");
+  define_filters(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gcnn_cuda, CUDA, m) {

@@ -34,15 +34,4 @@ class Launch {
   cudaStream_t stream_;
 };
 
-// Calls f(bits) with an unsigned integer of the size of the tensor's elements, for kernels that only move them.
-template <typename F>
-void dispatch_size(const torch::stable::Tensor& tensor, F f) {
-  switch (tensor.element_size()) {
-    case 2: return f(uint16_t{});
-    case 4: return f(uint32_t{});
-    case 8: return f(uint64_t{});
-    default: STD_TORCH_CHECK(false, "expected elements of 2, 4 or 8 bytes");
-  }
-}
-
 }  // namespace gcnn

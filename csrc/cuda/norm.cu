@@ -4,9 +4,8 @@
 // A thread stays in one channel (lanes.h). Sums run in float (double for double) over a thread's elements and over a block
 // by a tree, and in double over the blocks, always in the same order: no atomics.
 
-#include <optional>
-
 #include "launch.cuh"
+#include "operators.h"
 
 namespace {
 
@@ -240,19 +239,6 @@ Lanes sum_lanes(const Tensor& x, bool channels_last, bool over_batch) {
   return Lanes(joined ? 1 : batch, x.size(1), joined ? batch * plane : plane, channels_last, 32, 1024);
 }
 
-template <typename A>
-Norm<A> norm_of(const Tensor& mean, const Tensor& rstd, const std::optional<Tensor>& weight,
-                const std::optional<Tensor>& bias, double slope) {
-  const auto step = [](const std::optional<Tensor>& t) { return t && t->dim() == 2 ? t->size(1) : int64_t(0); };
-  return {data<const A>(mean),
-          data<const A>(rstd),
-          weight ? data<const A>(*weight) : nullptr,
-          bias ? data<const A>(*bias) : nullptr,
-          step(weight),
-          step(bias),
-          static_cast<A>(slope)};
-}
-
 // Two numbers per slice and channel.
 Tensor partial_sums(const Lanes& lanes, const Tensor& like, torch::headeronly::ScalarType dtype) {
   return torch::stable::new_empty(like, {2, lanes.batch * lanes.slices * lanes.channels}, dtype);
@@ -283,8 +269,8 @@ void norm_apply(const Tensor& x, bool channels_last, const Tensor& mean, const T
   dispatch_floating(x, [&](auto zero, auto accumulator) {
     using T = decltype(zero);
     using A = decltype(accumulator);
-    launch(apply<T, A>, lanes.blocks(), lanes.threads(), lanes, norm_of<A>(mean, rstd, weight, bias, slope),
-           data<const T>(x), data<T>(y));
+    const Norm<A> norm = norm_of<Norm<A>>(mean, data<const A>(rstd), weight, bias, slope);
+    launch(apply<T, A>, lanes.blocks(), lanes.threads(), lanes, norm, data<const T>(x), data<T>(y));
   });
 }
 
@@ -300,8 +286,9 @@ void norm_backward_sums(const Tensor& grad, const Tensor& x, bool channels_last,
     using A = decltype(accumulator);
     A* sums_g = data<A>(partial);
     A* sums_gx = sums_g + partial.size(1);
-    launch(slice_sums<T, A>, lanes.blocks(), lanes.threads(), lanes, norm_of<A>(mean, rstd, weight, bias, slope),
-           data<const T>(grad), data<const T>(x), sums_g, sums_gx);
+    const Norm<A> norm = norm_of<Norm<A>>(mean, data<const A>(rstd), weight, bias, slope);
+    launch(slice_sums<T, A>, lanes.blocks(), lanes.threads(), lanes, norm, data<const T>(grad),
+           data<const T>(x), sums_g, sums_gx);
     launch(combine_sums<A>, lanes.batch * ceil_div(lanes.channels, kColumns), dim3(kColumns, kRows), lanes, sums_g,
            sums_gx, data<const A>(rstd), data<A>(sum_g), data<A>(sum_gx));
   });
@@ -316,24 +303,16 @@ void norm_backward_input(const Tensor& grad, const Tensor& x, bool channels_last
   dispatch_floating(x, [&](auto zero, auto accumulator) {
     using T = decltype(zero);
     using A = decltype(accumulator);
-    launch(backward_input<T, A>, lanes.blocks(), lanes.threads(), lanes, norm_of<A>(mean, rstd, weight, bias, slope),
-           data<const T>(grad), data<const T>(x), data<const A>(mean_g), data<const A>(mean_gx), data<T>(gx));
+    const Norm<A> norm = norm_of<Norm<A>>(mean, data<const A>(rstd), weight, bias, slope);
+    launch(backward_input<T, A>, lanes.blocks(), lanes.threads(), lanes, norm, data<const T>(grad),
+           data<const T>(x), data<const A>(mean_g), data<const A>(mean_gx), data<T>(gx));
   });
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cuda, m) {
-  m.def("norm_stats(Tensor x, bool channels_last, Tensor(a!) mean, Tensor(b!) var) -> ()");
-  m.def(
-      "norm_apply(Tensor x, bool channels_last, Tensor mean, Tensor rstd, Tensor? weight, Tensor? bias, float slope, "
-      "Tensor(a!) y) -> ()");
-  m.def(
-      "norm_backward_sums(Tensor grad, Tensor x, bool channels_last, Tensor mean, Tensor rstd, Tensor? weight, "
-      "Tensor? bias, float slope, Tensor(a!) sum_g, Tensor(b!) sum_gx) -> ()");
-  m.def(
-      "norm_backward_input(Tensor grad, Tensor x, bool channels_last, Tensor mean, Tensor rstd, Tensor? weight, "
-      "Tensor? bias, float slope, Tensor mean_g, Tensor mean_gx, Tensor(a!) gx) -> ()");
+  define_norm(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gcnn_cuda, CUDA, m) {

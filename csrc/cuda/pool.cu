@@ -4,6 +4,7 @@
 // times channels otherwise (inner: pixels).
 
 #include "launch.cuh"
+#include "operators.h"
 
 namespace {
 
@@ -71,7 +72,7 @@ void group_max_scatter(const Tensor& grad, const Tensor& index, bool channels_la
   if (map.numel() == 0) return;
   const gcnn::Launch launch(grad);
   const Plane plane = plane_of(map, channels_last);
-  gcnn::dispatch_size(grad, [&](auto bits) {
+  dispatch_size(grad, [&](auto bits) {
     using Bits = decltype(bits);
     launch(scatter<Bits>, plane.blocks(), gcnn::kThreads, plane, static_cast<int>(map.size(2)), data<const Bits>(grad),
            data<const uint8_t>(index), data<Bits>(map));
@@ -82,7 +83,7 @@ void group_max_gather(const Tensor& map, const Tensor& index, bool channels_last
   if (value.numel() == 0) return;
   const gcnn::Launch launch(map);
   const Plane plane = plane_of(map, channels_last);
-  gcnn::dispatch_size(map, [&](auto bits) {
+  dispatch_size(map, [&](auto bits) {
     using Bits = decltype(bits);
     launch(gather<Bits>, plane.blocks(), gcnn::kThreads, plane, static_cast<int>(map.size(2)), data<const Bits>(map),
            data<const uint8_t>(index), data<Bits>(value));
@@ -92,9 +93,7 @@ void group_max_gather(const Tensor& map, const Tensor& index, bool channels_last
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cuda, m) {
-  m.def("group_max(Tensor x, bool channels_last, Tensor(a!) value, Tensor(b!) index) -> ()");
-  m.def("group_max_scatter(Tensor grad, Tensor index, bool channels_last, Tensor(a!) map) -> ()");
-  m.def("group_max_gather(Tensor map, Tensor index, bool channels_last, Tensor(a!) value) -> ()");
+  define_pool(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gcnn_cuda, CUDA, m) {

@@ -10,6 +10,12 @@ import torch
 from ..groups import PointGroup
 
 
+def joined_shape(shape: Sequence[int], cosets: int) -> tuple[int, ...]:
+    """The shape of a map over a group itself, from that of one whose channels are the pairs (channel, coset)."""
+    batch, channels, slots, *size = shape
+    return (batch, channels // cosets, slots * cosets, *size)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvProblem:
     """One convolution, as far as kernels and cost models need to know it.
@@ -118,7 +124,6 @@ class ConvProblem:
     @property
     def computed_shape(self) -> tuple[int, ...]:
         """The shape of the map computed by "conv" or "conv_input_grad", its cosets being slots."""
-        batch, channels, slots, *size = self.in_shape if self.adjoint else self.out_shape
-        if slots == 1:
-            return (batch, channels, 1, *size)
-        return (batch, channels // self.cosets, slots * self.cosets, *size)
+        if self.adjoint and self.in_slots == 1:
+            return self.in_shape
+        return joined_shape(self.in_shape if self.adjoint else self.out_shape, self.cosets)

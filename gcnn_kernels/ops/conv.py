@@ -24,6 +24,7 @@ from .._layout import map_format, sum_per_map
 from ..backends import ConvProblem, choose_for_conv
 from ..backends.base import accumulator
 from ..backends.by_subgroup import BySubgroup
+from ..backends.problem import joined_shape
 from ..groups import point_group
 from .batching import fold, unfold
 from .library import OPS, define
@@ -56,18 +57,18 @@ def weight_gradients_skipped() -> bool:
 
 
 def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
-    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation, groups)
+    problem = _problem("conv", x.shape, weight.shape, x, group, (stride, padding, dilation), groups)
     return _kernels(problem, algorithm, backend).conv(problem, x, weight, bias)
 
 
 def _conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
-    problem = _problem("conv", x.shape, weight.shape, x, group, stride, padding, dilation, groups)
-    return x.new_empty(_joined(problem.out_shape, problem.cosets)).contiguous(memory_format=map_format(x))
+    problem = _problem("conv", x.shape, weight.shape, x, group, (stride, padding, dilation), groups)
+    return x.new_empty(joined_shape(problem.out_shape, problem.cosets)).contiguous(memory_format=map_format(x))
 
 
 def _conv_input_grad(grad, weight, size, group, stride, padding, dilation, algorithm, backend, groups=1):
     x_shape = _input_shape(grad, weight, size, group, groups)
-    problem = _problem("conv_input_grad", x_shape, weight.shape, grad, group, stride, padding, dilation, groups)
+    problem = _problem("conv_input_grad", x_shape, weight.shape, grad, group, (stride, padding, dilation), groups)
     _check_grad(grad, problem)
     return _kernels(problem, algorithm, backend).conv_input_grad(problem, grad, weight)
 
@@ -79,7 +80,7 @@ def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, 
 
 def _conv_weight_grad(grad, x, kernel, group, stride, padding, dilation, algorithm, backend, groups=1):
     shape = _filter_shape(grad, x, kernel, group, groups)
-    problem = _problem("conv_weight_grad", x.shape, shape, grad, group, stride, padding, dilation, groups)
+    problem = _problem("conv_weight_grad", x.shape, shape, grad, group, (stride, padding, dilation), groups)
     _check_grad(grad, problem)
     return _kernels(problem, algorithm, backend).conv_weight_grad(problem, grad, x)
 
@@ -88,7 +89,8 @@ def _conv_weight_grad_fake(grad, x, kernel, group, stride, padding, dilation, al
     return grad.new_empty(_filter_shape(grad, x, kernel, group, groups))
 
 
-def _problem(op, x_shape, weight_shape, like, group, stride, padding, dilation, groups):
+def _problem(op, x_shape, weight_shape, like, group, geometry, groups):
+    stride, padding, dilation = geometry
     point = point_group(group)
     if point.cosets > 1 and x_shape[2] > 1:
         if point.grid_subgroup.order == 1:
@@ -103,7 +105,7 @@ def _problem(op, x_shape, weight_shape, like, group, stride, padding, dilation, 
 
 def _input_shape(grad, weight, size, group, groups):
     shape = (grad.shape[0], weight.shape[1] * groups, weight.shape[2], *size)
-    return shape if weight.shape[2] == 1 else _joined(shape, point_group(group).cosets)
+    return shape if weight.shape[2] == 1 else joined_shape(shape, point_group(group).cosets)
 
 
 def _filter_shape(grad, x, kernel, group, groups):
@@ -114,12 +116,6 @@ def _filter_shape(grad, x, kernel, group, groups):
     return (rows, columns, slots, kernel, kernel)
 
 
-def _joined(shape, cosets):
-    """The shape of a map over the group itself, from that of one whose channels are pairs (channel, coset)."""
-    batch, channels, slots, *size = shape
-    return (batch, channels // cosets, slots * cosets, *size)
-
-
 def _kernels(problem, algorithm, backend):
     chosen, algorithm = choose_for_conv(problem, algorithm, backend)
     kernels = chosen.conv.algorithms[algorithm]
@@ -127,7 +123,7 @@ def _kernels(problem, algorithm, backend):
 
 
 def _check_grad(grad, problem):
-    if grad.shape != (expected := _joined(problem.out_shape, problem.cosets)):
+    if grad.shape != (expected := joined_shape(problem.out_shape, problem.cosets)):
         raise ValueError(f"grad: expected {expected}, got {tuple(grad.shape)}")
 
 

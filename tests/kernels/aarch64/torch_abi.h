@@ -60,17 +60,7 @@ T* data(const Tensor& tensor) {
   return static_cast<T*>(tensor.data_ptr());
 }
 
-template <typename F>
-void dispatch_floating(const Tensor& tensor, F f) {
-  using torch::headeronly::ScalarType;
-  switch (tensor.scalar_type()) {
-    case ScalarType::Float: return f(float{}, float{});
-    case ScalarType::Double: return f(double{}, double{});
-    case ScalarType::BFloat16: return f(c10::BFloat16{}, float{});
-    case ScalarType::Half: return f(c10::Half{}, float{});
-    default: STD_TORCH_CHECK(false, "expected a floating-point tensor");
-  }
-}
+#include "dispatch.h"
 
 // A call: arguments come from one stream, each after its tag, and all tensors go to the other afterwards.
 class Call {

@@ -99,16 +99,6 @@ class Launch {
   }
 };
 
-template <typename F>
-void dispatch_size(const torch::stable::Tensor& tensor, F f) {
-  switch (tensor.element_size()) {
-    case 2: return f(uint16_t{});
-    case 4: return f(uint32_t{});
-    case 8: return f(uint64_t{});
-    default: STD_TORCH_CHECK(false, "expected elements of 2, 4 or 8 bytes");
-  }
-}
-
 }  // namespace gcnn
 
 #define blockIdx gcnn::block_index
