@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..common.memory import freed_memory_kept
 from ..data.imageset import stratified_order
 from ..data.order import DataOrder
 from .rotations import random_rotations
@@ -20,6 +21,7 @@ EVALUATIONS, SOME_IMAGES = 10, 2000
 TEST_BATCH = 128
 
 
+@freed_memory_kept()
 def train_classifier(
     model, train, validation, *, epochs: int, seed: int, device, log, augment: bool = False,
     batch_size: int = BATCH_SIZE, learning_rate: float = LEARNING_RATE,

@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import data
 from ..common import distributed
 from ..common.errors import RunError
+from ..common.memory import freed_memory_kept
 from ..common.pictures import enlarged, sheet, write_picture
 from ..networks import ALL_PRESETS
 from ..networks.sizes import parameter_counts
@@ -45,8 +46,9 @@ def train(options: Options) -> None:
         log(train_set.summary())
         evaluation = choose_evaluation(options, train_set, world, log)
         training = Training(options, train_set, evaluation, folder, world, operations=work)
-        training.resume()
-        training.run()
+        with freed_memory_kept():
+            training.resume()
+            training.run()
         log(f"finished: {options.outdir}/samples, {options.outdir}/curves.png, {training.last_checkpoint}")
     finally:
         if folder:
