@@ -198,6 +198,7 @@ Buffer<T> pack(FilterJob<T> job, int64_t sets, const Tensor& weight, const Kerne
   Buffer<T> packed(sets * job.set_size);
   std::fill_n(packed.get(), job.width % job.columns ? sets * job.set_size : 0, T(0));  // the padding of columns
   job.filters = data<const T>(weight);
+  job.filters_end = job.filters + weight.numel();
   job.packed = packed.get();
   run<FilterJob<T>, T>(job, sets * job.rows, k.filter_scratch(job), k.pack_filters);
   return packed;

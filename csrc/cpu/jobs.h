@@ -177,7 +177,7 @@ struct FilterJob {
   // packing
   int64_t depth, width;             // rows, columns of one matrix; the width is padded to whole vectors
   bool planes;                      // one matrix per q, or one for all
-  const T* filters;
+  const T *filters, *filters_end;
   T* packed;
   // unpacking
   int64_t group, group_step, q_step;  // taps per group; from one group's matrices to the next one's, one q's to the next's

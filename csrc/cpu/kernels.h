@@ -10,13 +10,13 @@ namespace {
 
 #include "correlation.h"
 
-#include "filter_transform.h"
-
 #include "gather.h"
 
 #include "spread.h"
 
 #include "planes.h"
+
+#include "filter_transform.h"
 
 #include "planar.h"
 
@@ -79,11 +79,6 @@ template <typename T>
 void planar_weight_grad(const PlanarGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
   with_planes(job, [&](auto g) { planar_weight_grad_items<decltype(g)>(job, begin, end, scratch); });
 }
-
-template <int N>
-struct Constant {
-  static constexpr int value = N;
-};
 
 // f(G{}, how many cosets are computed together).
 template <typename T, typename F>

@@ -48,6 +48,11 @@ GCNN_INLINE void store_part(T* p, const V& v, int64_t count) {
     }
 }
 
+template <int N>
+struct Constant {
+  static constexpr int value = N;
+};
+
 GCNN_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 GCNN_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
