@@ -113,10 +113,10 @@ struct LiftRun {
 };
 
 // `Pixels` successive pixels, a vector of channels of one entry of y's transform: a sum of products.
-// Cin is 0 where the number of x's channels is not known beforehand.
-template <int Pixels, int Cin, typename V, typename T>
+// Cin is 0 where the number of x's channels is not known beforehand. It is stored `Copies` times, `slot` apart.
+template <int Pixels, int Cin, int Copies, typename V, typename T>
 GCNN_INLINE void lift_pixels(const T* x, const int64_t* offsets, int64_t products, int64_t channels, const T* filters,
-                             int64_t step, const V& start, T* to, int64_t cout) {
+                             int64_t step, const V& start, T* to, int64_t cout, int64_t slot) {
   const int64_t cin = Cin ? Cin : channels;
   V sum[Pixels];
 #pragma GCC unroll 8
@@ -133,7 +133,9 @@ GCNN_INLINE void lift_pixels(const T* x, const int64_t* offsets, int64_t product
     }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < Pixels; ++i) store(to + i * cout, sum[i]);
+  for (int s = 0; s < Copies; ++s)
+#pragma GCC unroll 8
+    for (int i = 0; i < Pixels; ++i) store(to + s * slot + i * cout, sum[i]);
 }
 
 // Enough sums side by side for the latency of a multiply-add.
@@ -141,8 +143,8 @@ constexpr int64_t LIFT_PIXELS = 8;
 
 // One entry of a run's transform. A last vector that channels do not fill goes over those of the next pixel, which are
 // stored later.
-template <int Cin, int Bytes, typename T>
-static void lift_entry(const LiftJob<T>& job, const LiftRun<T>& run, int k, T* to) {
+template <int Cin, int Bytes, int Copies, typename T>
+static void lift_entry(const LiftJob<T>& job, const LiftRun<T>& run, int k, T* to, int64_t slot) {
   using V = Vector<T, Bytes>;
   const int64_t first = job.starts[k], products = job.starts[k + 1] - first, width = padded(job.cout, LANES<T>);
   const int64_t* offsets = run.offsets + first;
@@ -153,11 +155,11 @@ static void lift_entry(const LiftJob<T>& job, const LiftRun<T>& run, int k, T* t
     if (k == 0) load(start, run.bias + n);  // every slot's output contains the first entry once
     int64_t m = 0;
     for (; m + LIFT_PIXELS <= run.size; m += LIFT_PIXELS)
-      lift_pixels<LIFT_PIXELS, Cin>(run.x + m * job.cin, offsets, products, job.cin, filters, step, start,
-                                    to + m * job.cout + n, job.cout);
+      lift_pixels<LIFT_PIXELS, Cin, Copies>(run.x + m * job.cin, offsets, products, job.cin, filters, step, start,
+                                            to + m * job.cout + n, job.cout, slot);
     for (; m < run.size; ++m)
-      lift_pixels<1, Cin>(run.x + m * job.cin, offsets, products, job.cin, filters, step, start, to + m * job.cout + n,
-                          job.cout);
+      lift_pixels<1, Cin, Copies>(run.x + m * job.cin, offsets, products, job.cin, filters, step, start,
+                                  to + m * job.cout + n, job.cout, slot);
   }
 }
 
@@ -172,13 +174,19 @@ static void lift_items(const LiftJob<T>& job, int64_t begin, int64_t end, T* scr
   constexpr int narrow = GCNN_VECTOR_BYTES > 32 ? 32 : GCNN_VECTOR_BYTES;
   const bool is_narrow = job.cout * static_cast<int64_t>(sizeof(T)) <= narrow;
   // Grey and RGB images are what is lifted most.
-  const auto entry = job.cin == 1   ? (is_narrow ? lift_entry<1, narrow, T> : lift_entry<1, GCNN_VECTOR_BYTES, T>)
-                     : job.cin == 3 ? (is_narrow ? lift_entry<3, narrow, T> : lift_entry<3, GCNN_VECTOR_BYTES, T>)
-                                    : lift_entry<0, GCNN_VECTOR_BYTES, T>;
+  const auto entry = job.cin == 1   ? (is_narrow ? lift_entry<1, narrow, 1, T> : lift_entry<1, GCNN_VECTOR_BYTES, 1, T>)
+                     : job.cin == 3 ? (is_narrow ? lift_entry<3, narrow, 1, T> : lift_entry<3, GCNN_VECTOR_BYTES, 1, T>)
+                                    : lift_entry<0, GCNN_VECTOR_BYTES, 1, T>;
   const int64_t slot = job.out_h * job.out_w * job.cout;
   for (int64_t item = begin; item < end; ++item) {
     run.read(job, sizes, item);
-    for (int k = 0; k < G::sums; ++k) entry(job, run, k, run.sums + k * sizes.sum_row);
+    if (G::sums == 1 && job.cout % LANES<T> == 0) {  // all slots are equal, and nothing is stored beyond a row
+      constexpr int bytes = GCNN_VECTOR_BYTES, copies = G::sums == 1 ? G::out_slots : 1;
+      const auto copied = job.cin == 3 ? lift_entry<3, bytes, copies, T> : lift_entry<0, bytes, copies, T>;
+      copied(job, run, 0, job.y + run.place_in_output(job, slot), slot);
+      continue;
+    }
+    for (int k = 0; k < G::sums; ++k) entry(job, run, k, run.sums + k * sizes.sum_row, 0);
     map_slots<G::sums, G::out_slots>(run.sums, sizes.sum_row, run.size * job.cout, job.y + run.place_in_output(job, slot),
                                      slot, [](const auto& f, auto& y)
                                                __attribute__((always_inline)) { G::synthesise(f, y); });
