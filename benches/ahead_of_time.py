@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ def recorded(name: str, function: Callable, *arguments) -> list[Program]:
     return [_program(name, *launch) for launch in launches]
 
 
-def run_conv(layer: ConvProblem, algorithm: str) -> None:
-    """The operator of a problem on meta tensors, with a bias, in channels_last_3d."""
+def run_conv(layer: ConvProblem, algorithm: str, bias: bool = True) -> None:
+    """The operator of a problem on meta tensors, in channels_last_3d."""
     kernels = conv.algorithms[algorithm]
 
     def empty(shape):
@@ -87,7 +88,8 @@ def run_conv(layer: ConvProblem, algorithm: str) -> None:
 
     x, weight, y = empty(layer.in_shape), empty(layer.weight_shape), empty(layer.out_shape)
     if layer.op == "conv":
-        kernels.conv(layer, x, weight, torch.empty(layer.out_channels, dtype=layer.dtype, device="meta"))
+        shift = torch.empty(layer.out_channels, dtype=layer.dtype, device="meta") if bias else None
+        kernels.conv(layer, x, weight, shift)
     elif layer.op == "conv_input_grad":
         kernels.conv_input_grad(layer, y, weight)
     else:
@@ -130,15 +132,37 @@ def _program(name, kernel, args, kwargs, grid) -> Program:
 
 def compiled(programs: list[Program], architecture: str) -> list[Compiled]:
     """Compiles programs on all cores for a GPU generation such as "sm_90"."""
+    return _in_processes(_inspected, programs, architecture, os.cpu_count() or 1)
+
+
+def cold(programs: list[Program], architecture: str, processes: int) -> tuple[float, float]:
+    """Seconds to compile programs with nothing in Triton's cache: by the clock, and of all processes together."""
+    before = os.times()
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, TRITON_CACHE_DIR=folder):
+        _in_processes(_compile, programs, architecture, processes)
+    after = os.times()
+    return after.elapsed - before.elapsed, sum(after[:4]) - sum(before[:4])
+
+
+def _in_processes(function, programs, architecture, processes):
+    """``function(index)`` of every program, with ``_jobs`` set."""
     global _jobs
     target = GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)
     _jobs = [(program, target) for program in programs]
     # Forked, since a kernel cannot be pickled.
-    with multiprocessing.get_context("fork").Pool(min(len(_jobs), os.cpu_count() or 1)) as pool_of_processes:
-        return pool_of_processes.map(_compile, range(len(_jobs)), chunksize=1)
+    with multiprocessing.get_context("fork").Pool(min(len(_jobs), processes)) as pool_of_processes:
+        results = pool_of_processes.map(function, range(len(_jobs)), chunksize=1)
+        pool_of_processes.close()
+        pool_of_processes.join()  # so that os.times knows of the processes' seconds
+    return results
 
 
-def _compile(index) -> Compiled:
+def _compile(index) -> None:
+    program, target = _jobs[index]
+    triton.compile(program.source, target=target, options=program.options)
+
+
+def _inspected(index) -> Compiled:
     program, target = _jobs[index]
     result = triton.compile(program.source, target=target, options=program.options)
     binary = result.asm["cubin"]

@@ -174,21 +174,23 @@ def step_cases() -> tuple[StepCase, ...]:
 
 @cache
 def conv_cases() -> tuple[ConvCase, ...]:
-    """The lifting and group convolutions of all data sets, equal shapes once."""
-    return _distinct([case for dataset in BATCHES for case in _convolutions(dataset, PRESETS[dataset].group)])
+    """The lifting and group convolutions of all data sets, equal shapes once; not those of plain maps."""
+    return _distinct([case for dataset in BATCHES for case in convolutions(dataset, PRESETS[dataset].group)
+                      if case.group != "p1"])  # fmt: skip
 
 
 @cache
 def finer_cases() -> tuple[ConvCase, ...]:
     """Those of the rotmnist networks over groups beyond the grid (Birrell et al. 2022), 5x5 filters."""
-    return _distinct([case for group in FINER_GROUPS for case in _convolutions("rotmnist", group)])
+    return _distinct([case for group in FINER_GROUPS for case in convolutions("rotmnist", group) if case.group != "p1"])
 
 
-def _convolutions(dataset, group):
+def convolutions(dataset: str, group: str) -> list[ConvCase]:
+    """All convolutions of a data set's networks, also where several have one shape; those of planar blocks over p1."""
     cases = []
     plain_layers = _layers(dataset, "p1")
     for path, layer in _layers(dataset, group).items():
-        if isinstance(layer.module, _CONVOLUTIONS) and layer.module.group != "p1":  # not a planar block's
+        if isinstance(layer.module, _CONVOLUTIONS):
             case = _conv_case(f"{dataset}-{path}", layer)
             case = replace(case, batch=_batch(case, BATCHES[dataset]))
             plain = _conv_case(f"{dataset}-{path}", plain_layers[path])
@@ -198,20 +200,23 @@ def _convolutions(dataset, group):
 
 @cache
 def map_cases() -> tuple[MapCase, ...]:
-    """The batch norms and the maxima over the group of all data sets, equal shapes once."""
+    """The batch norms and the maxima over the group of all data sets, equal shapes once; not those of plain maps."""
+    cases = [case for dataset in BATCHES for case in maps(dataset, PRESETS[dataset].group)]
+    return _distinct([case for case in cases if case.group != "p1"])
+
+
+def maps(dataset: str, group: str) -> list[MapCase]:
+    """All batch norms and maxima over the group of a data set's networks; those of plain maps over p1."""
     cases = []
-    for dataset, paper_batch in BATCHES.items():
-        group = PRESETS[dataset].group
-        for path, layer in _layers(dataset, group).items():
-            if isinstance(layer.module, (*_NORMS, gk.nn.GroupMaxPool)):
-                kind = "norm" if isinstance(layer.module, _NORMS) else "pool"
-                _, channels, *slots, height, width = layer.in_shape
-                conditional = isinstance(layer.module, gk.nn.ConditionalGroupBatchNorm2d)
-                batch = _halved(paper_batch, height * width, MAX_MAP_PIXELS)
-                if slots and slots[0] > 1:
-                    name = f"{dataset}-{path}-{group}"
-                    cases.append(MapCase(name, kind, group, channels, (height, width), batch, conditional))
-    return _distinct(cases)
+    for path, layer in _layers(dataset, group).items():
+        if isinstance(layer.module, (*_NORMS, gk.nn.GroupMaxPool)):
+            kind = "norm" if isinstance(layer.module, _NORMS) else "pool"
+            _, channels, *slots, height, width = layer.in_shape
+            conditional = isinstance(layer.module, gk.nn.ConditionalGroupBatchNorm2d)
+            batch = _halved(BATCHES[dataset], height * width, MAX_MAP_PIXELS)
+            of = group if slots and slots[0] > 1 else "p1"
+            cases.append(MapCase(f"{dataset}-{path}-{of}", kind, of, channels, (height, width), batch, conditional))
+    return cases
 
 
 @cache

@@ -12,12 +12,12 @@ from torch import Tensor
 from ...groups import PointGroup
 from ..base import accumulator
 from ..filter_indices import filter_sources, filter_targets
-from .launch import DTYPES, empty, launch
+from .launch import DTYPES, empty, jit, launch
 
 BLOCK = 512
 
 
-@triton.jit
+@jit
 def expand_kernel(
     weight, sources, stack, total, in_channels, ORDER: tl.constexpr, ENTRIES: tl.constexpr, BLOCK: tl.constexpr
 ):
@@ -33,7 +33,7 @@ def expand_kernel(
     tl.store(stack + at, value, mask=inside)
 
 
-@triton.jit
+@jit
 def reduce_kernel(
     stack, targets, weight, total, in_channels,
     ORDER: tl.constexpr, ENTRIES: tl.constexpr, SUM: tl.constexpr, BLOCK: tl.constexpr,

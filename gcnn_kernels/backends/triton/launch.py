@@ -30,7 +30,8 @@ WORKSPACE = 64 * 2**20  # bytes that the partial sums of a weight gradient may t
 # be another program to compile. Strides and channels come in units of the map's alignment, which is a constant.
 SIZES = (
     "first", "pixels", "rows", "height", "width", "x_height", "x_width", "padding_h", "padding_w",
-    "aligned_channels", "aligned_x_channels", "vectors", "row_vectors", "splits", "steps_per_split",
+    "aligned_channels", "aligned_x_channels", "vectors", "row_vectors", "splits", "steps_per_split", "in_channels",
+    "outer", "inner", "rows_per_chunk", "sample_stride", "outer_stride", "inner_stride", "channel_stride",
     *(f"stride_{map}{axis}" for map in "xyg" for axis in "bshw"),
 )  # fmt: skip
 

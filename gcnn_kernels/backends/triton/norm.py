@@ -21,7 +21,7 @@ from torch import Tensor
 from ..._layout import map_format, to_map_format
 from ..base import Affine, accumulator
 from ..norm_formulas import OneResult, ThreeResults, composed
-from .launch import DTYPES, empty, empty_map, launch, multiprocessors
+from .launch import DTYPES, empty, empty_map, jit, launch, multiprocessors
 
 ALIGNMENT = 16  # numbers; Triton knows of a stride's divisibility by 16 only
 TILE = 4096  # numbers per tile
@@ -43,7 +43,7 @@ def _tile_offsets(first_row, rows, row_size, size, col, BLOCK_R: tl.constexpr):
     return at, (row < rows) & (col < row_size) & (at < size)
 
 
-@triton.jit
+@jit
 def stats_kernel(
     x, mean, square, count,
     outer, rows, row_size, size, rows_per_chunk,
@@ -101,7 +101,7 @@ def _part_offsets(first, outer, inner, outer_stride, inner_stride, BLOCK: tl.con
     return part // inner * outer_stride + part % inner * inner_stride, part < outer * inner
 
 
-@triton.jit
+@jit
 def combine_stats_kernel(
     mean, square, count, out_mean, out_var,
     outer, inner, outer_stride, inner_stride, channel_stride, BLOCK: tl.constexpr,
@@ -169,7 +169,7 @@ def _masked_grad(grad, at, inside, xhat, scale, shift, slope, SUM: tl.constexpr)
     return tl.where(xhat * scale + shift > 0, g, g * slope)
 
 
-@triton.jit
+@jit
 def apply_kernel(
     x, mean, rstd, weight, bias, y,
     channels, outer, rows, row_size, size, rows_per_chunk, slope,
@@ -190,7 +190,7 @@ def apply_kernel(
         tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@jit
 def backward_sums_kernel(
     grad, x, mean, rstd, weight, bias, sum_g, sum_gx,
     channels, outer, rows, row_size, size, rows_per_chunk, slope,
@@ -223,7 +223,7 @@ def backward_sums_kernel(
         tl.store(sum_gx + plane * chunks + chunk, tl.sum(total_gx))
 
 
-@triton.jit
+@jit
 def combine_sums_kernel(
     sum_g, sum_gx, out_g, out_gx,
     channels, outer, inner, sample_stride, outer_stride, inner_stride, channel_stride, BLOCK: tl.constexpr,
@@ -243,7 +243,7 @@ def combine_sums_kernel(
     tl.store(out_gx + tl.program_id(0), tl.sum(total_gx))
 
 
-@triton.jit
+@jit
 def backward_input_kernel(
     grad, x, mean, rstd, weight, bias, mean_g, mean_gx, dx,
     channels, outer, rows, row_size, size, rows_per_chunk, slope,
