@@ -5,7 +5,6 @@ The backend is called on meta tensors while Triton's launcher is replaced by one
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import tempfile
@@ -39,13 +38,13 @@ POINTERS = {
 
 @dataclass(frozen=True)
 class Program:
-    """What the launcher would compile for one launch, and the blocks that it would start."""
+    """What the launcher would compile for one launch, and the grid of blocks that it would start."""
 
     name: str
     source: ASTSource
     options: dict
     uses_tensor_cores: bool
-    blocks: int
+    grid: tuple[int, ...]
 
     @property
     def key(self):
@@ -127,7 +126,7 @@ def _program(name, kernel, args, kwargs, grid) -> Program:
     options = {name: kwargs[name] for name in ("num_warps", "num_stages", "enable_fp_fusion") if name in kwargs}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     products = constants.get("DOT") == tl.bfloat16 or constants.get("PRECISION") == "tf32"
-    return Program(f"{kernel.__name__} of {name}", source, options, products, math.prod(grid))
+    return Program(f"{kernel.__name__} of {name}", source, options, products, grid)
 
 
 def compiled(programs: list[Program], architecture: str) -> list[Compiled]:

@@ -191,8 +191,9 @@ def sum_splits_kernel(
     partial, weight_grad, pairs, splits, ENTRIES: tl.constexpr, BLOCK: tl.constexpr, BLOCK_E: tl.constexpr
 ):
     """``weight_grad[pair, entry]``: the sum over the splits of ``partial[split, entry, pair]``, in their order."""
-    pair = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
-    entry = tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E)[:, None]
+    pair_tiles = tl.cdiv(pairs, BLOCK)
+    pair = tl.program_id(0) % pair_tiles * BLOCK + tl.arange(0, BLOCK)[None, :]
+    entry = tl.program_id(0) // pair_tiles * BLOCK_E + tl.arange(0, BLOCK_E)[:, None]
     inside = (pair < pairs) & (entry < ENTRIES)
     at = entry.to(tl.int64) * pairs + pair
     total = tl.zeros((BLOCK_E, BLOCK), partial.dtype.element_ty)
@@ -287,7 +288,7 @@ def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
     pairs = channels * x_channels
     launch(
         sum_splits_kernel,
-        (triton.cdiv(pairs, 128), triton.cdiv(entries, 8)),
+        (triton.cdiv(pairs, 128) * triton.cdiv(entries, 8),),
         partial,
         weight_grad,
         pairs,

@@ -24,6 +24,8 @@ DTYPES = {
 
 VECTOR = tl.constexpr(16)  # numbers to which the rows of copied filters are padded
 
+GRID = 2**31 - 1, 65535, 65535  # blocks that CUDA allows along each axis
+
 WORKSPACE = 64 * 2**20  # bytes that the partial sums of a weight gradient may take
 
 # Arguments of which Triton need not know whether they are 1 or divisible by 16: another batch, plane or width must not
@@ -46,7 +48,13 @@ INTERPRETED = triton.knobs.runtime.interpret  # fixed when the kernels are decor
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **meta: Any) -> None:
-    """Runs a kernel on the device, and the current stream there, of its first argument, a tensor."""
+    """Runs a kernel on the device, and the current stream there, of its first argument, a tensor.
+
+    Raises:
+        RuntimeError: if CUDA has no grid of that size.
+    """
+    if any(n > most for n, most in zip(grid, GRID, strict=False)):
+        raise RuntimeError(f"{kernel.__name__} would need a grid of {grid} blocks, more than {GRID[: len(grid)]}")
     first = arguments[0]
     with torch.cuda.device(first.device) if first.is_cuda else nullcontext():
         kernel[grid](*arguments, enable_fp_fusion=True, **meta)

@@ -29,10 +29,15 @@ WARPS = 4
 
 
 @triton.jit
-def _program(outer, BLOCK_L: tl.constexpr):
-    """The matrix, the chunk of its rows and the columns ``[1, BLOCK_L]`` of this program."""
-    col = (tl.program_id(1) * BLOCK_L + tl.arange(0, BLOCK_L))[None, :]
-    return (tl.program_id(0) % outer).to(tl.int64), tl.program_id(0) // outer, col
+def _program(outer, row_size, LAST: tl.constexpr, BLOCK_L: tl.constexpr):
+    """The matrix, the chunk of its rows, the number of chunks, and the columns ``[1, BLOCK_L]`` of this program."""
+    if LAST:
+        tiles = tl.cdiv(row_size, BLOCK_L)
+    else:
+        tiles = 1
+    rest = tl.program_id(0) // tiles
+    col = (tl.program_id(0) % tiles * BLOCK_L + tl.arange(0, BLOCK_L))[None, :]
+    return (rest % outer).to(tl.int64), rest // outer, tl.num_programs(0) // tiles // outer, col
 
 
 @triton.jit
@@ -53,7 +58,7 @@ def stats_kernel(
 
     LAST: of each column, ``[chunk, row_size]`` (the batch is one matrix); else of all columns, ``[outer, chunk]``.
     """
-    plane, chunk, col = _program(outer, BLOCK_L)
+    plane, chunk, chunks, col = _program(outer, row_size, LAST, BLOCK_L)
     x += plane * size
     # Welford's recurrence for every place of the tile; the places are combined once, at the end.
     m = tl.zeros((BLOCK_R, BLOCK_L), SUM)
@@ -88,7 +93,7 @@ def stats_kernel(
         total = tl.sum(n)
         chunk_mean = tl.sum(n * m) / tl.maximum(total, 1.0)
         difference = m - chunk_mean
-        at = plane * (tl.num_programs(0) // outer) + chunk
+        at = plane * chunks + chunk
         tl.store(mean + at, chunk_mean)
         tl.store(square + at, tl.sum(s + n * difference * difference))
         tl.store(count + at, total)
@@ -176,7 +181,7 @@ def apply_kernel(
     WEIGHT: tl.constexpr, BIAS: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
-    plane, chunk, col = _program(outer, BLOCK_L)
+    plane, chunk, _, col = _program(outer, row_size, LAST, BLOCK_L)
     _, centre, inverse, scale, shift = _constants(
         mean, rstd, weight, bias, plane, col, channels, WEIGHT, BIAS, LAST, SUM
     )
@@ -198,8 +203,7 @@ def backward_sums_kernel(
     BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
     """Sums of g and of g * xhat over a chunk of rows: ``[sample, chunk, row_size]`` (LAST), else ``[plane, chunk]``."""
-    plane, chunk, col = _program(outer, BLOCK_L)
-    chunks = tl.num_programs(0) // outer
+    plane, chunk, chunks, col = _program(outer, row_size, LAST, BLOCK_L)
     _, centre, inverse, scale, shift = _constants(
         mean, rstd, weight, bias, plane, col, channels, WEIGHT, BIAS, LAST, SUM
     )
@@ -250,7 +254,7 @@ def backward_input_kernel(
     WEIGHT: tl.constexpr, BIAS: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
-    plane, chunk, col = _program(outer, BLOCK_L)
+    plane, chunk, _, col = _program(outer, row_size, LAST, BLOCK_L)
     channel, centre, inverse, scale, shift = _constants(
         mean, rstd, weight, bias, plane, col, channels, WEIGHT, BIAS, LAST, SUM
     )
@@ -287,9 +291,9 @@ class _Matrix:
         return triton.cdiv(self.rows, self.rows_per_chunk)
 
     @property
-    def grid(self) -> tuple[int, int]:
+    def grid(self) -> tuple[int]:
         columns = triton.cdiv(self.row_size, self.block_l) if self.last else 1
-        return self.outer * self.chunks, columns
+        return (self.outer * self.chunks * columns,)
 
     def meta(self) -> dict:
         return {"LAST": self.last, "BLOCK_R": self.block_r, "BLOCK_L": self.block_l, "num_warps": WARPS}
