@@ -30,7 +30,8 @@ from .ahead_of_time import Compiled, compiled, generation, recorded, run_conv
 
 BARRIER = 30  # clocks; measured ones for a block of few warps are 20 to 40
 WARPS, REGISTERS, SHARED_MEMORY = 64, 65536, 227 * 1024  # of a multiprocessor of the H100
-_INSTRUCTION = re.compile(r"/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.a-z]*)\s*([^;]*);")
+_INSTRUCTION = re.compile(r"/\*[0-9a-f]+\*/\s+(@!?U?P\w+\s+)?([A-Z][A-Z0-9_.a-z]*)\s*([^;]*);")
+_NEVER = "@!PT"  # the predicate of instructions that are issued and do nothing
 _WIDTHS = {".U8": 1, ".S8": 1, ".U16": 2, ".S16": 2, ".64": 8, ".128": 16}
 
 
@@ -67,13 +68,14 @@ def main_loop(sass: str) -> Loop:
 
 
 def count(lines: list[str]) -> Loop:
-    found = [(m[1], m[2]) for line in lines if (m := _INSTRUCTION.search(line)) and m[1] != "NOP"]
+    issued = [m.groups(default="") for line in lines if (m := _INSTRUCTION.search(line)) and m[2] != "NOP"]
+    found = [(opcode, operands) for predicate, opcode, operands in issued if predicate.strip() != _NEVER]
     shapes = [shape for opcode, operands in found if (shape := _matrix(opcode, operands))]
     shared = [opcode for opcode, _ in found if opcode.startswith(("LDS", "STS"))]
     moved = [opcode for opcode, _ in found if opcode.startswith(("LDG.", "STG.", "LDGSTS."))]
     moved_to_shared = [opcode for opcode in moved if opcode.startswith("LDGSTS")]
     return Loop(
-        len(found), len(shapes), sum(products for products, _ in shapes),
+        len(issued), len(shapes), sum(products for products, _ in shapes),
         sum(opcode.startswith("BAR.") for opcode, _ in found), len(shared),
         sum(32 * _width(opcode) for opcode in shared + moved_to_shared) + sum(read for _, read in shapes),
         Counter(map(_width, moved)),

@@ -20,6 +20,7 @@ LOOP = """
         /*0040*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
         /*0050*/                   HGMMA.64x32x16.F32.BF16 R168, R24, gdesc[UR4].tnspB, R168, gsb0 ;
         /*0060*/                   HGMMA.64x32x16.F32.BF16 R168, gdesc[UR8], R168, gsb0 ;
+        /*0068*/              @!PT LDS RZ, [RZ] ;
         /*0070*/               @P0 BRA `(.L_x_1) ;
         /*0080*/               @P0 BRA `(.L_x_0) ;
 """
@@ -32,22 +33,22 @@ def shipped_tables(monkeypatch, tmp_path):
 
 def test_reading_of_a_loop():
     loop = sass.main_loop(LOOP)
-    assert (loop.instructions, loop.matrix_instructions, loop.barriers, loop.shared_instructions) == (6, 2, 1, 1)
+    assert (loop.instructions, loop.matrix_instructions, loop.barriers, loop.shared_instructions) == (7, 2, 1, 1)
     assert loop.products == 2 * 64 * 32 * 16 // 4
     assert loop.global_widths == {2: 1, 16: 1}
     # a read of 16 bytes in each lane, a copy, and per warp a quarter of the operands: both, where A is no register
     assert loop.shared_bytes == 2 * 32 * 16 + 2 * (16 * 32 + 16 * (32 + 64)) // 4
     found = sass.clocks(loop, warps=4, blocks=2)
-    assert found == {"issue": 6, "tensor": 32, "shared": 2048 * 4 / 128, "L2": 32 * 18 * 4 / 64, "barriers": 15}
+    assert found == {"issue": 7, "tensor": 32, "shared": 2048 * 4 / 128, "L2": 32 * 18 * 4 / 64, "barriers": 15}
     assert sass.share(found) == 32 / 64
 
 
 # group, operator -> the least share of the tensor cores' peak that issue slots and the like leave, barriers in the loop
 FUSED = {
-    ("p4", "conv"): (0.54, 2),
-    ("p4", "conv_weight_grad"): (0.38, 6),
-    ("p4m", "conv"): (0.32, 2),
-    ("p4m", "conv_weight_grad"): (0.22, 10),
+    ("p4", "conv"): (0.59, 2),
+    ("p4", "conv_weight_grad"): (0.42, 4),
+    ("p4m", "conv"): (0.46, 2),
+    ("p4m", "conv_weight_grad"): (0.35, 4),
 }
 
 
@@ -64,7 +65,7 @@ def test_fused_kernels(group, op, channels):
     assert loop.products * result.warps == products
     share, barriers = FUSED[group, op]
     if (channels, group, op) == (181, "p4", "conv"):
-        share = 0.40  # the narrower tile: the addresses of unaligned channels make the other one spill
+        share = 0.42  # the narrower tile: the addresses of unaligned channels make the other one spill
     assert loop.barriers <= barriers
     assert min(loop.global_widths) >= 8
     assert result.usage.spilled <= 64

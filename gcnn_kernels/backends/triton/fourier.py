@@ -44,50 +44,49 @@ from .launch import (
 from .transforms import adjoint_transform, read_moved, scaled, transform
 
 
+# Maps are transformed in the dtype of the products, filters and sums in SUM: additions of 16-bit numbers are two to an
+# instruction and need no conversion. What rounding at each stage costs is in docs/gpu.md.
+
 # --- products of coefficients ----------------------------------------------------------------------------------
 # The two columns of E are the even and the odd columns of one matrix of twice the width, so that each plane of the map
 # is the operand of one product only: Triton computes such an operand in the layout of the product, in registers, and
 # takes one of two products through shared memory, with barriers between the planes (benches/sass.py).
 @triton.jit
-def _add_product(
-    single, double, z, v, w, ORDER: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, SUM: tl.constexpr
-):
-    """The sums + z v for every irrep; z ``[M, K]`` is rounded to the products' dtype here, v ``[K, N]`` has it.
+def _add_product(single, double, z, v, w, ORDER: tl.constexpr, PRECISION: tl.constexpr, SUM: tl.constexpr):
+    """The sums + z v for every irrep, z ``[M, K]`` and v ``[K, N]``.
 
     w are the two rows of E, ``[K, 2 N]``; for C4 of the matrix [[re, im], [-im, re]].
     """
     singles, doubles = (), ()
     for e in tl.static_range(ORDER // 2):
-        total = tl.dot(z[e].to(DOT), v[e], single[e], input_precision=PRECISION, out_dtype=SUM)
+        total = tl.dot(z[e], v[e], single[e], input_precision=PRECISION, out_dtype=SUM)
         singles = singles + (total,)
     for i in tl.static_range(ORDER // 4):  # z_i0 w_0 + z_i1 w_1
         a, b = z[ORDER // 2 + i], z[ORDER // 2 + ORDER // 4 + i]
-        total = tl.dot(a.to(DOT), w[0], double[i], input_precision=PRECISION, out_dtype=SUM)
-        total = tl.dot(b.to(DOT), w[1], total, input_precision=PRECISION, out_dtype=SUM)
+        total = tl.dot(a, w[0], double[i], input_precision=PRECISION, out_dtype=SUM)
+        total = tl.dot(b, w[1], total, input_precision=PRECISION, out_dtype=SUM)
         doubles = doubles + (total,)
     return singles, doubles
 
 
 @triton.jit
-def _add_correlation(
-    single, double, g, z, ORDER: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, SUM: tl.constexpr
-):
-    """The sums + g^T z for every irrep; g ``[M, K]`` and z ``[K, N]`` are rounded to the products' dtype here.
+def _add_correlation(single, double, g, z, ORDER: tl.constexpr, PRECISION: tl.constexpr, SUM: tl.constexpr):
+    """The sums + g^T z for every irrep, g ``[M, K]`` and z ``[K, N]``.
 
     Of the irreps' blocks g is the transpose; as a matrix over channels and pixels it is transposed already.
     """
     singles, doubles = (), ()
     for e in tl.static_range(ORDER // 2):
-        total = tl.dot(g[e].to(DOT), z[e].to(DOT), single[e], input_precision=PRECISION, out_dtype=SUM)
+        total = tl.dot(g[e], z[e], single[e], input_precision=PRECISION, out_dtype=SUM)
         singles = singles + (total,)
     if ORDER == 4:  # the conjugate of g times z
-        rows = (_columns(z[2].to(DOT), z[3].to(DOT)), _columns(z[3].to(DOT), (-z[2]).to(DOT)))
+        rows = (_columns(z[2], z[3]), _columns(z[3], -z[2]))
     else:
-        rows = (_columns(z[4].to(DOT), z[6].to(DOT)), _columns(z[5].to(DOT), z[7].to(DOT)))
+        rows = (_columns(z[4], z[6]), _columns(z[5], z[7]))
     for i in tl.static_range(ORDER // 4):  # g_0i z_0 + g_1i z_1
         a, b = g[ORDER // 2 + 2 * i], g[ORDER // 2 + 2 * i + 1]
-        total = tl.dot(a.to(DOT), rows[0], double[i], input_precision=PRECISION, out_dtype=SUM)
-        total = tl.dot(b.to(DOT), rows[1], total, input_precision=PRECISION, out_dtype=SUM)
+        total = tl.dot(a, rows[0], double[i], input_precision=PRECISION, out_dtype=SUM)
+        total = tl.dot(b, rows[1], total, input_precision=PRECISION, out_dtype=SUM)
         doubles = doubles + (total,)
     return singles, doubles
 
@@ -126,13 +125,13 @@ def _planes(single, double, ORDER: tl.constexpr):
 @triton.jit
 def _read_orbit(
     x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation,
-    ORDER: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, WIDE: tl.constexpr, SUM: tl.constexpr,
+    ORDER: tl.constexpr, K: tl.constexpr, ADJOINT: tl.constexpr, WIDE: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """F Z: all slots of x at the pixels (i, j), each read through its own image of the tap, transformed."""
     z = ()
     for e in tl.static_range(ORDER):
         value = read_moved(x, at, i, j, tap, inside, strides, sizes, stride, padding, dilation, e, K, ADJOINT, WIDE)
-        z = z + (value.to(SUM),)
+        z = z + (value.to(DOT),)
     return transform(z, ORDER)
 
 
@@ -255,7 +254,7 @@ def conv_kernel(
                 row_shift = row_shift.to(tl.int64)
             shift = e * stride_xs + row_shift * stride_xh + column_shift * stride_xw + first_c * stride_xc
             value = tl.load(x + shift + x_at, mask=inside[:, None] & c_in[None, :], other=0.0)
-            f = f + (value.to(SUM),)
+            f = f + (value.to(DOT),)
         z = transform(f, ORDER)
         v, w = (), ()
         plane = tap * PLANES * x_channels
@@ -265,7 +264,7 @@ def conv_kernel(
         for r in tl.static_range(2):
             place = (plane + (ORDER // 2 + 2 * r) * x_channels + 2 * c[:, None]) * row_size + column[None, :]
             w = w + (tl.load(coefficients + place, mask=c_in[:, None] & column_in[None, :], other=0.0).to(DOT),)
-        single, double = _add_product(single, double, z, v, w, ORDER, DOT, PRECISION, SUM)
+        single, double = _add_product(single, double, z, v, w, ORDER, PRECISION, SUM)
 
     result = adjoint_transform(_planes(single, double, ORDER), ORDER)
     at = (b * stride_yb + i * stride_yh + j * stride_yw)[:, None] + (channel * stride_yc)[None, :]
@@ -305,15 +304,15 @@ def weight_grad_kernel(
         g = ()
         for h in tl.static_range(ORDER):
             at = (b * stride_gb + h * stride_gs + i * stride_gh + j * stride_gw)[None, :] + m[:, None] * stride_gc
-            g = g + (tl.load(grad + at, mask=m_in[:, None] & p_in[None, :], other=0.0).to(SUM),)
+            g = g + (tl.load(grad + at, mask=m_in[:, None] & p_in[None, :], other=0.0).to(DOT),)
         z = _read_orbit(
             x, b[:, None] * stride_xb + c[None, :] * stride_xc, i[:, None], j[:, None], tap,
             p_in[:, None] & c_in[None, :],
             (stride_xs, stride_xh, stride_xw), (x_height, x_width),
             (stride_h, stride_w), (padding_h, padding_w), (dilation_h, dilation_w),
-            ORDER, K, False, WIDE, SUM,
+            ORDER, K, False, WIDE, DOT,
         )  # fmt: skip
-        single, double = _add_correlation(single, double, transform(g, ORDER), z, ORDER, DOT, PRECISION, SUM)
+        single, double = _add_correlation(single, double, transform(g, ORDER), z, ORDER, PRECISION, SUM)
 
     total = _planes(single, double, ORDER)
     start = (tl.program_id(1).to(tl.int64) * TAPS + tap) * ORDER

@@ -79,6 +79,22 @@ def test_conv(name, algorithm):
     check(group, lifting, shape, out_channels, k, algorithm, dtype, last, **geometry)
 
 
+@pytest.mark.parametrize(("group", "growth"), [("p4", 1.25), ("p4m", 1.5)])
+def test_errors_of_transforms_in_16_bits(group, growth):
+    """Those of output, input and weight gradient beside "staged", which rounds the coefficients once (docs/gpu.md)."""
+    generator = torch.Generator().manual_seed(0)
+    slots = gk.point_group(group).order
+    x, weight = (torch.randn(8, 8, slots, n, n, generator=generator).half() / n for n in (5, 3))
+    bias, geometry = torch.zeros(8, dtype=x.dtype), {"group": group, "padding": 1}
+    exact = results(x.double(), weight.double(), bias.double(), 1, geometry, backend="reference")
+    ours, once = (
+        results(x, weight, bias, 1, geometry, backend="triton", algorithm=algorithm)
+        for algorithm in ("fourier", "staged")
+    )
+    for found, least, true in zip(ours[:3], once[:3], exact[:3], strict=True):
+        assert error(found, true) <= growth * error(least, true)
+
+
 def test_expanded_conv():
     check("p4m", False, (1, 3, 5, 4), 2, 3, "expand", torch.float32, True, padding=1)
 
