@@ -43,9 +43,9 @@ from .launch import (
 )
 from .transforms import adjoint_transform, read_moved, scaled, transform
 
-
 # Maps are transformed in the dtype of the products, filters and sums in SUM: additions of 16-bit numbers are two to an
 # instruction and need no conversion. What rounding at each stage costs is in docs/gpu.md.
+
 
 # --- products of coefficients ----------------------------------------------------------------------------------
 # The two columns of E are the even and the odd columns of one matrix of twice the width, so that each plane of the map
