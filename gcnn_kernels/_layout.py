@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
@@ -47,4 +48,21 @@ def plane_wise(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
         y = function(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
     else:
         y = function(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
-    return to_map_format(y, x)
+    found = map_format(x)
+    return to_map_format(y, x) if found == torch.contiguous_format else _InFormat.apply(y, found)
+
+
+class _InFormat(torch.autograd.Function):
+    """A tensor in a memory format, and its derivatives of every order too.
+
+    Torch's double backward of a maximum pool is contiguous, and every kernel after it would have to copy what it reads.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
+        ctx.memory_format = memory_format
+        return x.contiguous(memory_format=memory_format)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        return _InFormat.apply(grad, ctx.memory_format), None

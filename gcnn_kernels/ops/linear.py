@@ -70,7 +70,7 @@ def _linear_backward(ctx, grad):
         if need_weight:
             gweight = OPS.linear_weight_grad(grad, x, ctx.group)
         if need_bias:
-            gbias = grad.sum(-1).flatten(0, -2).sum(0)
+            gbias = grad.sum((*range(grad.dim() - 2), -1))
     return gx, gweight, gbias, None
 
 

@@ -209,3 +209,15 @@ def test_errors():
     ):
         with pytest.raises(kind, match=words):
             call()
+
+
+def test_derivatives_of_a_pool_keep_the_memory_format():
+    """Torch's own second derivative of a maximum pool is contiguous."""
+    x = torch.randn(2, 3, 4, 8, 8).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    y = gk.nn.SpatialMaxPool2d(2)(x)
+    maps = []
+    y.register_hook(maps.append)
+    (gradient,) = torch.autograd.grad((y * y).sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    assert len(maps) == 2
+    assert all(m.is_contiguous(memory_format=torch.channels_last_3d) for m in (*maps, gradient, x.grad))
