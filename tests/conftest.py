@@ -29,6 +29,14 @@ def golden():
         return dict(archive)
 
 
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 def pytest_collection_modifyitems(items):
     # The longest one begins first, so that the processes of pytest -n end together.
     items.sort(key=lambda item: item.path.name != "test_triton_interpreter.py")

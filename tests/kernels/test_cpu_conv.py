@@ -25,13 +25,6 @@ ROUNDING = {torch.float64: 2e-14, torch.float32: 2e-6}
 
 
 @pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
 def force_form(monkeypatch):
     """Makes the cost model choose the form of gathering, or that of spreading."""
 

@@ -87,13 +87,10 @@ def test_cosets(group, stride):
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
-def test_the_weight_gradient_does_not_depend_on_the_number_of_threads():
+def test_the_weight_gradient_does_not_depend_on_the_number_of_threads(threads):
     problem, x, _, _, grad = draw("p4m", 5, 3, (90, 300), padding=(1, 1))
-    before, found = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            found.append(kernels.conv_weight_grad(replace(problem, op="conv_weight_grad"), grad, x))
-    finally:
-        torch.set_num_threads(before)
+    found = []
+    for count in (1, 2, 3):
+        threads(count)
+        found.append(kernels.conv_weight_grad(replace(problem, op="conv_weight_grad"), grad, x))
     assert all(map(torch.equal, found, found[1:] + found[:1]))
