@@ -238,12 +238,18 @@ Buffer<T> pack_products(const Tensor& weight, const Tensor& taps, const Tensor& 
   return pack(job, 1, weight, k);
 }
 
-// The filters' gradient, `sets` of them, from the products of a job: all parts', added in order in the place of the first one's.
+// The products of all parts, added in order in the place of the first one's.
 template <template <typename> typename Job, typename T>
-void unpack(const Job<T>& job, FilterJob<T> filters, int64_t sets, const Tensor& weight_grad, const Kernels<T>& k) {
+const T* add_parts(const Job<T>& job) {
   for (int64_t part = 1; part < job.parts; ++part)
     for (int64_t i = 0; i < job.products_size; ++i) job.products[i] += job.products[part * job.products_size + i];
-  filters.products = job.products;
+  return job.products;
+}
+
+// The filters' gradient, `sets` of them, from the products of a job.
+template <template <typename> typename Job, typename T>
+void unpack(const Job<T>& job, FilterJob<T> filters, int64_t sets, const Tensor& weight_grad, const Kernels<T>& k) {
+  filters.products = add_parts(job);
   filters.filters_grad = data<T>(weight_grad);
   run<FilterJob<T>, T>(filters, sets * filters.rows, k.filter_scratch(filters), k.unpack_products);
 }
@@ -346,9 +352,10 @@ void planar_weight_grad(const Tensor& grad, const Tensor& x, int64_t groups, int
 
 template <typename T>
 Depthwise<T> depthwise_of(const Tensor& x, const Tensor& y, int64_t cosets, const Tables& tables, const Kernels<T>& k) {
-  Depthwise<T> job{correlation<T>(x, y, tables), cosets, 0};
+  Depthwise<T> job{correlation<T>(x, y, tables), cosets, 0, 0};
   job.in_slots /= cosets;
   job.out_slots /= cosets;
+  job.places = tables.shifts.numel() / 2;
   set_rows(job, k.lanes);
   return job;
 }
@@ -406,6 +413,43 @@ void depthwise_fourier_weight_grad(const Tensor& grad, const Tensor& x, int64_t 
     job.products = products.get();
     run<DepthwiseGradJob<T>, T>(job, job.parts, k.depthwise_grad_scratch(job), k.depthwise_weight_grad);
     unpack(job, filters, cosets, weight_grad, k);
+  });
+}
+
+template <typename T>
+DirectDepthwise<T> direct_of(const Tensor& x, const Tensor& y, const Tensor& table, const Tensor& shifts, int64_t mul_h,
+                             int64_t mul_w, int64_t div_h, int64_t div_w, const Kernels<T>& k) {
+  STD_TORCH_CHECK(y.size(2) <= 2 || y.size(2) % 4 == 0, "expected 1, 2 or a multiple of 4 slots");
+  const Tables tables{shifts, table, table, mul_h, mul_w, div_h, div_w, false, true};
+  return {depthwise_of<T>(x, y, 1, tables, k), data<const int32_t>(table)};
+}
+
+// A depthwise convolution without a transform (depthwise_direct.h, jobs.h: DirectJob). x, y: maps of as many channels, in
+// channels_last_3d. filters: [entries of a filter, C]. table: int32 [slots of y, slots of x * taps]. shifts: int32 [taps, 2].
+void depthwise(const Tensor& x, const Tensor& filters, std::optional<Tensor> bias, const Tensor& table,
+               const Tensor& shifts, int64_t mul_h, int64_t mul_w, int64_t div_h, int64_t div_w, const Tensor& y) {
+  dispatch_computed(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& k = kernels<T>(x.size(1));
+    const DirectJob<T> job{direct_of<T>(x, y, table, shifts, mul_h, mul_w, div_h, div_w, k), data<const T>(filters),
+                           bias ? data<const T>(*bias) : nullptr, data<T>(y)};
+    run<DirectJob<T>, T>(job, job.batch * ceil_div(job.out_h, job.rows), k.direct_scratch(job), k.direct);
+  });
+}
+
+// The gradient of depthwise, with div = 1, with respect to the filters.
+void depthwise_weight_grad(const Tensor& grad, const Tensor& x, const Tensor& table, const Tensor& shifts, int64_t mul_h,
+                           int64_t mul_w, const Tensor& filters_grad) {
+  dispatch_computed(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& k = kernels<T>(x.size(1));
+    DirectGradJob<T> job{direct_of<T>(x, grad, table, shifts, mul_h, mul_w, 1, 1, k), data<const T>(grad), nullptr, 0,
+                         filters_grad.numel()};
+    job.parts = std::min(parts_of(job, job.products_size), job.batch * ceil_div(job.out_h, job.rows));
+    const Buffer<T> products(job.parts * job.products_size);
+    job.products = products.get();
+    run<DirectGradJob<T>, T>(job, job.parts, k.direct_grad_scratch(job), k.direct_weight_grad);
+    std::copy_n(add_parts(job), job.products_size, data<T>(filters_grad));
   });
 }
 
@@ -560,6 +604,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gcnn_cpu, m) {
       "planar_weight_grad(Tensor grad, Tensor x, int groups, int cosets, bool backward, Tensor shifts, Tensor sources, "
       "Tensor matrix, int mul_h, int mul_w, Tensor(a!) weight_grad) -> ()");
   m.def(
+      "depthwise(Tensor x, Tensor filters, Tensor? bias, Tensor table, Tensor shifts, int mul_h, int mul_w, int div_h, "
+      "int div_w, Tensor(a!) y) -> ()");
+  m.def(
+      "depthwise_weight_grad(Tensor grad, Tensor x, Tensor table, Tensor shifts, int mul_h, int mul_w, "
+      "Tensor(a!) filters_grad) -> ()");
+  m.def(
       "depthwise_fourier(Tensor x, Tensor weight, Tensor? bias, int cosets, bool backward, Tensor shifts, Tensor sources, "
       "Tensor matrix, int mul_h, int mul_w, int div_h, int div_w, Tensor(a!) y) -> ()");
   m.def(
@@ -583,6 +633,8 @@ STABLE_TORCH_LIBRARY_IMPL(gcnn_cpu, CPU, m) {
   m.impl("conv", TORCH_BOX(&conv));
   m.impl("planar", TORCH_BOX(&planar));
   m.impl("planar_weight_grad", TORCH_BOX(&planar_weight_grad));
+  m.impl("depthwise", TORCH_BOX(&depthwise));
+  m.impl("depthwise_weight_grad", TORCH_BOX(&depthwise_weight_grad));
   m.impl("depthwise_fourier", TORCH_BOX(&depthwise_fourier));
   m.impl("depthwise_fourier_weight_grad", TORCH_BOX(&depthwise_fourier_weight_grad));
   m.impl("lift", TORCH_BOX(&lift));

@@ -2,70 +2,10 @@
 //
 // A map convolved by itself is a sum over taps of correlations on the group, and in the basis of bilinear.h each of them takes
 // 6 (C4) or 12 (D4) products instead of 16 or 64, after 6 or 24 additions. Vectors lie along channels. The entries are neither
-// packed nor stored: the sums of a few pixels stay in registers over all taps. As in depthwise.cpp, a vector of channels
-// of some rows is copied to where it lies densely, with zeros around it.
+// packed nor stored: the sums of a few pixels stay in registers over all taps.
 
 // Sums that registers hold beside a transformed pixel. They are shared among cosets that are computed together, and pixels.
 constexpr int DEPTHWISE_SUMS = GCNN_VECTOR_BYTES == 64 ? 16 : 8;
-
-// What rows begin .. end - 1 of y read of x, from its row `top` and column `left` on; they may lie outside.
-struct DepthwiseWindow {
-  int64_t top, left, rows, columns;
-
-  template <typename T>
-  DepthwiseWindow(const Depthwise<T>& job, int64_t begin, int64_t end) {
-    int64_t low[2] = {job.shifts[0], job.shifts[1]}, high[2] = {low[0], low[1]};
-    for (int64_t n = 1; n < job.taps * job.in_slots; ++n)
-      for (int64_t d = 0; d < 2; ++d) {
-        low[d] = smaller(low[d], job.shifts[2 * n + d]);
-        high[d] = larger(high[d], job.shifts[2 * n + d]);
-      }
-    top = floor_div(begin * job.mul_h + low[0], job.div_h);
-    left = floor_div(low[1], job.div_w);
-    rows = floor_div((end - 1) * job.mul_h + high[0], job.div_h) + 1 - top;
-    columns = floor_div((job.out_w - 1) * job.mul_w + high[1], job.div_w) + 1 - left;
-  }
-
-  template <typename T>
-  int64_t slot() const {
-    return rows * columns * LANES<T>;
-  }
-};
-
-// Channels n .. of a map's row, `channels` apart, as whole vectors.
-template <typename T>
-static void copy_lanes(const T* from, int64_t n, int64_t channels, int64_t count, T* to) {
-  if (n + LANES<T> <= channels) {
-    Vector<T> v;
-    for (int64_t j = 0; j < count; ++j) {
-      load(v, from + j * channels + n);
-      store(to + j * LANES<T>, v);
-    }
-    return;
-  }
-  for (int64_t j = 0; j < count; ++j)
-    for (int64_t l = 0; l < LANES<T>; ++l) to[j * LANES<T> + l] = n + l < channels ? from[j * channels + n + l] : T(0);
-}
-
-// Channels n .. of the window of all slots and cosets of an image.
-template <typename T>
-static void copy_window(const Depthwise<T>& job, const DepthwiseWindow& window, int64_t image, int64_t n, T* to) {
-  const int64_t slots = job.in_slots * job.cosets;
-  const int64_t begin = smaller(larger(-window.left, 0), window.columns);
-  const int64_t end = larger(smaller(job.in_w - window.left, window.columns), begin);
-  for (int64_t s = 0; s < slots; ++s)
-    for (int64_t r = 0; r < window.rows; ++r, to += window.columns * LANES<T>) {
-      const int64_t row = window.top + r;
-      if (row < 0 || row >= job.in_h) {
-        clear(to, window.columns * LANES<T>);
-        continue;
-      }
-      const T* from = job.x + (((image * slots + s) * job.in_h + row) * job.in_w + window.left + begin) * job.cin;
-      clear(to, begin * LANES<T>);
-      copy_lanes(from, n, job.cin, end - begin, to + begin * LANES<T>);
-      clear(to + end * LANES<T>, (window.columns - end) * LANES<T>);
-    }
-}
 
 // Scratch: the window; as many zeros as one slot has there, for places that are no whole numbers; the output gradient's
 // transform; bias; pointers.
@@ -74,10 +14,8 @@ struct DepthwiseScratch {
   int64_t x, zeros, grad, reads;
 
   explicit DepthwiseScratch(const Depthwise<T>& job, bool with_grad = false) {
-    const DepthwiseWindow window(job, 0, job.rows);
-    const int64_t slot = (window.rows + 1) * window.columns * LANES<T>;  // rounding may take one row more elsewhere
-    x = job.in_slots * job.cosets * slot;
-    zeros = job.div_h * job.div_w > 1 ? slot : 0;
+    x = window_scratch(job);
+    zeros = job.div_h * job.div_w > 1 ? x / (job.in_slots * job.cosets) : 0;
     grad = with_grad ? job.out_slots * job.cosets * job.rows * job.out_w * LANES<T> : 0;
     reads = scratch_of<const T*, T>(job.taps * job.cosets * (job.in_slots + 1));
   }
@@ -146,13 +84,8 @@ static void depthwise_pixels(const Depthwise<T>& job, const DepthwiseReads<T>& r
       V out[G::out_slots];
       G::synthesise(sums[p][o], out);
 #pragma GCC unroll 8
-      for (int h = 0; h < G::out_slots; ++h) {
-        T* to = y + p * y_step + (h * job.cosets + o) * slot;
-        if (lanes == LANES<T>)
-          store(to, out[h]);
-        else
-          store_part(to, out[h], lanes);
-      }
+      for (int h = 0; h < G::out_slots; ++h)
+        store_lanes(y + p * y_step + (h * job.cosets + o) * slot, out[h], lanes);
     }
 }
 
@@ -213,7 +146,7 @@ static void depthwise_items(const DepthwiseJob<T>& job, int64_t begin, int64_t e
       const int64_t start = n / PANEL<T> * PANEL<T>, panel = smaller(PANEL<T>, width - start);
       const T* filters = job.filters + start * depth + (n - start);
       reads.step = job.cosets * panel;
-      for (int64_t l = 0; job.bias && l < lanes; ++l) bias[l] = job.bias[n + l];
+      if (job.bias) copy_lanes(job.bias, n, job.cin, int64_t(1), bias);
       copy_window(job, window, image, n, x);
       for (int64_t i = top; i < smaller(top + job.div_h, bottom); ++i)
         for (int64_t j = 0; j < smaller(job.div_w, job.out_w); ++j) {
@@ -273,7 +206,7 @@ static void depthwise_weight_grad_items(const DepthwiseGradJob<T>& job, int64_t 
   T* x = scratch;
   T* grad = x + sizes.x + sizes.zeros;
   const T** places = reinterpret_cast<const T**>(grad + sizes.grad + LANES<T>);
-  const int64_t down = ceil_div(job.out_h, job.rows), items = job.batch * down, slots = G::out_slots * job.cosets;
+  const int64_t down = ceil_div(job.out_h, job.rows), items = job.batch * down;
   for (int64_t part = begin; part < end; ++part) {
     T* products = job.products + part * job.products_size;
     clear(products, job.products_size);
@@ -283,9 +216,7 @@ static void depthwise_weight_grad_items(const DepthwiseGradJob<T>& job, int64_t 
       const DepthwiseWindow window(job, top, top + rows);
       for (int64_t n = 0; n < job.cin; n += LANES<T>) {
         copy_window(job, window, image, n, x);
-        for (int64_t s = 0; s < slots; ++s)
-          copy_lanes(job.grad + ((image * slots + s) * job.out_h + top) * job.out_w * job.cout, n, job.cout, pixels,
-                     grad + s * d_coset);
+        copy_rows(job, image, top, rows, n, grad);
         map_slots<G::out_slots, G::sums>(grad, d_step, d_step, grad, d_step,
                                          [](const auto& y, auto& f)
                                              __attribute__((always_inline)) { G::analyse(y, f); });

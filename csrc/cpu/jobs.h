@@ -82,14 +82,16 @@ struct PlanarGradJob : Planar<T> {
   int64_t parts, products_size;
 };
 
-// The group convolution of GatherJob of every map by itself (depthwise_fourier.h): cin = cout channels, each to itself. Slots of
-// maps are pairs of a slot and one of their `cosets`, as in Planar, which have filters for each pair.
+// Every map by itself: cin = cout channels, each to itself. Slots of maps are pairs of a slot and one of their `cosets`, as in
+// Planar.
 template <typename T>
 struct Depthwise : Correlation<T> {
   int64_t cosets;
-  int64_t rows;  // of y that are worked on together
+  int64_t places;  // how many shifts there are
+  int64_t rows;    // of y that are worked on together
 };
 
+// The group convolution of GatherJob (depthwise_fourier.h), with filters for each pair of cosets.
 template <typename T>
 struct DepthwiseJob : Depthwise<T> {
   const T* filters;  // packed by pack_filters, rows (tap, entry of the transform, coset of x), for one coset of y after another
@@ -102,6 +104,28 @@ template <typename T>
 struct DepthwiseGradJob : Depthwise<T> {
   const T* grad;     // gradient of y
   T* products;       // per part [coset of y, (tap, entry, coset of x), padded channels]
+  int64_t parts, products_size;
+};
+
+// y(h, p) = bias + sum over slots s and taps t of filters[table[h, (s, t)]] x(s, place of p for t) (depthwise_direct.h). Cosets
+// are slots here; one of mul and div is 1.
+template <typename T>
+struct DirectDepthwise : Depthwise<T> {
+  const int32_t* table;  // [out_slots, in_slots * taps]
+};
+
+template <typename T>
+struct DirectJob : DirectDepthwise<T> {
+  const T* filters;  // [entries of a filter, channels]
+  const T* bias;     // [channels] or null
+  T* y;
+};
+
+// The gradient with respect to the filters; div = 1. The pixels fall into parts.
+template <typename T>
+struct DirectGradJob : DirectDepthwise<T> {
+  const T* grad;     // gradient of y
+  T* products;       // per part like the filters
   int64_t parts, products_size;
 };
 
@@ -205,6 +229,10 @@ struct Kernels {
   int64_t (*depthwise_grad_scratch)(const DepthwiseGradJob<T>&);
   void (*depthwise)(const DepthwiseJob<T>&, int64_t begin, int64_t end, T* scratch);     // items: images x rows
   void (*depthwise_weight_grad)(const DepthwiseGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts
+  int64_t (*direct_scratch)(const DirectJob<T>&);
+  int64_t (*direct_grad_scratch)(const DirectGradJob<T>&);
+  void (*direct)(const DirectJob<T>&, int64_t begin, int64_t end, T* scratch);           // items: images x rows
+  void (*direct_weight_grad)(const DirectGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts
   int64_t (*lift_scratch)(const Lifting<T>&);
   void (*lift)(const LiftJob<T>&, int64_t begin, int64_t end, T* scratch);               // items: parts of rows of y
   void (*lift_weight_grad)(const LiftGradJob<T>&, int64_t begin, int64_t end, T* scratch);  // items: parts

@@ -22,6 +22,10 @@ namespace {
 
 #include "planar_weight_grad.h"
 
+#include "depthwise.h"
+
+#include "depthwise_direct.h"
+
 #include "depthwise_fourier.h"
 
 #include "lift.h"
@@ -102,6 +106,25 @@ void depthwise_weight_grad(const DepthwiseGradJob<T>& job, int64_t begin, int64_
   });
 }
 
+// f(Constant<slots of y that are computed together>{}).
+template <typename T, typename F>
+void with_slots(const DirectDepthwise<T>& job, const F& f) {
+  job.out_slots == 1 ? f(Constant<1>{}) : job.out_slots == 2 ? f(Constant<2>{}) : f(Constant<4>{});
+}
+
+template <typename T>
+void direct(const DirectJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  with_slots(job, [&](auto slots) { direct_items<slots.value>(job, begin, end, scratch); });
+}
+
+template <typename T>
+void direct_weight_grad(const DirectGradJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  with_slots(job, [&](auto slots) {
+    job.in_slots == 1 ? direct_weight_grad_items<slots.value, 1>(job, begin, end, scratch)
+                      : direct_weight_grad_items<slots.value, 2>(job, begin, end, scratch);
+  });
+}
+
 template <typename T, typename F>
 void with_lifting(const Lifting<T>& job, const F& f) {
   if (job.rank == 1) return with_order<Copy>(job.order, f);
@@ -153,6 +176,10 @@ constexpr Kernels<T> table = {
     depthwise_grad_scratch<T>,
     depthwise<T>,
     depthwise_weight_grad<T>,
+    direct_scratch<T>,
+    direct_grad_scratch<T>,
+    direct<T>,
+    direct_weight_grad<T>,
     lift_scratch<T>,
     lift<T>,
     lift_weight_grad<T>,

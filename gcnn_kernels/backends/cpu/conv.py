@@ -21,7 +21,7 @@ class CpuConv:
 
     Algorithms: "fourier" for group convolutions of p4 and p4m (csrc/cpu/gather.h, spread.h, planar.h,
     depthwise_fourier.h), "direct" for lifting convolutions (the first two, without a transform, or csrc/cpu/lift.h) and
-    for depthwise ones of any group (csrc/cpu/depthwise.cpp), "expand" for all.
+    for depthwise ones of any group (csrc/cpu/depthwise_direct.h), "expand" for all.
     """
 
     def __init__(self, filters: Filters):
