@@ -1,4 +1,4 @@
-"""Depthwise convolutions without a transform: formats, tables and calls of the C++ kernels (csrc/cpu/depthwise_direct.h).
+"""Depthwise convolutions without a transform: formats, tables, calls of the C++ kernels (csrc/cpu/depthwise_direct.h).
 
 They compute in float32 and float64; half precision is converted.
 """
