@@ -28,6 +28,15 @@ def build_classifier(
     return se2.SE2Classifier(orientations_of(name), resolution, channels, classes, mean, std)
 
 
+def named(model: str, orientations: int | None = None) -> str:
+    """The name of a model that is given apart from its orientations: "se2cnn" has 8 unless given, others have none."""
+    if model == "se2cnn":
+        return f"se2cnn-{orientations or 8}"
+    if orientations:
+        raise ValueError(f"orientations: only se2cnn has them, not {model}")
+    return model
+
+
 def orientations_of(name: str) -> int:
     """N of "se2cnn-N"."""
     return int(name.removeprefix("se2cnn-"))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from .inception import INCEPTION, InceptionClassifier, read_inception
-from .store import Description, describe, store
-from .sweep import summary
+from .store import Description, store
 from .training import train_classifier
 
 #: The papers say no more than "fine-tuned"; these are ours.
@@ -39,18 +37,3 @@ def fine_tune_and_store(train, validation, weights: Path, *, epochs: int, seed: 
         f1=history[-1].get("f1"),
     )  # fmt: skip
     return store(model, description, history)
-
-
-def fine_tune_each(
-    whole, validation, weights: Path, *, fraction: float, epochs: int, seeds: Sequence[int], device, log
-) -> None:
-    """:func:`fine_tune_and_store` for one seed after the other, on a ``fraction`` of the images that the seed chooses.
-
-    ``validation`` may be the training images, if the data set has no others: the metrics can do with those.
-    """
-    log(f"{whole.summary()}\n{validation.summary()}")
-    for seed in seeds:
-        path = fine_tune_and_store(
-            whole.subset(fraction, seed), validation, weights, epochs=epochs, seed=seed, device=device, log=log
-        )
-        log(f"seed {seed}: {summary([describe(path)])}, stored as {path}")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 from ..common.files import read_json, write_atomically, write_json
-from .from_scratch import Trained, train_new
-from .store import Description, store, to_bytes
+from .from_scratch import Trained
+from .store import Description, to_bytes
 
 
 class Kind(NamedTuple):
@@ -66,42 +65,6 @@ def find(folder: Path, kind: Kind, seed: int, train) -> Description | None:
             "choose another folder"
         )
     return found
-
-
-def train(folder: Path | None, kind: Kind, seed: int, whole, validation, device, log) -> Description:
-    """The description of one classifier, trained now unless ``folder`` holds it; without a folder it goes to the cache.
-
-    Args:
-        whole: the ``ImageSet`` of which ``kind.fraction`` is trained on.
-        log: called with lines of progress.
-    """
-    train_set = whole.subset(kind.fraction, seed)
-    if folder and (found := find(folder, kind, seed, train_set)):
-        log(f"{name_of(kind, seed)} is there: {summary([found])}")
-        return found
-    trained = train_new(
-        kind.model, train_set, validation, epochs=kind.epochs, seed=seed, augment=kind.augment, fraction=kind.fraction,
-        device=device, log=log,
-    )  # fmt: skip
-    path = put(folder, trained) if folder else store(trained.model, trained.description, trained.history)
-    log(f"seed {seed}: {summary([trained.description])}, stored as {path}")
-    return trained.description
-
-
-def train_each(
-    folder: Path | None, kind: Kind, seeds: Sequence[int], whole, validation, device, log
-) -> list[Description]:
-    """:func:`train` for one seed after the other.
-
-    Raises:
-        ValueError: there are no validation images other than the training images, or fewer than two classes.
-    """
-    if validation.split != "validation":
-        raise ValueError(f"data: {kind.dataset} has no validation images here; its training images would not do")
-    if len(whole.class_names) < 2:
-        raise ValueError(f"data: expected two classes or more, found {', '.join(whole.class_names)}")
-    log(f"{whole.summary()}\n{validation.summary()}")
-    return [train(folder, kind, seed, whole, validation, device, log) for seed in seeds]
 
 
 def read(path: Path) -> Description:

@@ -1,4 +1,4 @@
-"""Arguments that several commands have."""
+"""What the parsers of several commands have in common."""
 
 from __future__ import annotations
 
@@ -6,11 +6,40 @@ import argparse
 from pathlib import Path
 
 
+def parser_of(verb: str, description: str, *parents: argparse.ArgumentParser, **settings) -> argparse.ArgumentParser:
+    """The parser of ``python -m gan.VERB``, with the arguments of its parents and a description shown as it stands."""
+    return argparse.ArgumentParser(
+        prog=f"python -m gan.{verb}", description=description, parents=parents,
+        formatter_class=argparse.RawDescriptionHelpFormatter, **settings,
+    )  # fmt: skip
+
+
 def of_a_run() -> argparse.ArgumentParser:
     """A parent of the parsers of commands that work on one run: --run and --checkpoint."""
-    result = argparse.ArgumentParser(add_help=False)
+    result = argparse.ArgumentParser(add_help=False, parents=[of_a_checkpoint()])
     result.add_argument("--run", type=Path, required=True, help="the run's folder")
+    return result
+
+
+def of_a_checkpoint() -> argparse.ArgumentParser:
+    """A parent with --checkpoint."""
+    result = argparse.ArgumentParser(add_help=False)
     result.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="which one (%(default)s)")
+    return result
+
+
+def of_images() -> argparse.ArgumentParser:
+    """A parent with --data and --resolution, which say where the images of a data set are and how large."""
+    result = argparse.ArgumentParser(add_help=False)
+    result.add_argument("--data", type=Path, help="the data set's folder (default: ./data)")
+    result.add_argument("--resolution", type=int, help="height and width of the images (default: the data set's)")
+    return result
+
+
+def of_a_device() -> argparse.ArgumentParser:
+    """A parent with --device."""
+    result = argparse.ArgumentParser(add_help=False)
+    result.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: cuda if there is one")
     return result
 
 

@@ -6,18 +6,16 @@ orientations and against the share of the training images, and the score of one 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from gan.classifiers.comparison import compare
+from gan.commands._arguments import parser_of
 from gan.commands._errors import reported
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m gan.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("compare", __doc__)
     parser.add_argument("--runs", type=Path, required=True, help="the --outdir of gan.classify")
     parser.add_argument("--data", type=Path, help="as for gan.classify")
     parser.add_argument("--image", type=int, default=0, help="which validation image is rotated (%(default)s)")

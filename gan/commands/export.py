@@ -6,11 +6,10 @@ onnxruntime is compared with the generator's images before it is written.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from gan.commands._arguments import of_a_run
+from gan.commands._arguments import of_a_run, parser_of
 from gan.commands._errors import reported
 from gan.networks import Generator
 from gan.runs import load_generator
@@ -18,10 +17,7 @@ from gan.runs.export import export
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m gan.export", description=__doc__, parents=[of_a_run()],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = parser_of("export", __doc__, of_a_run())
     parser.add_argument("--out", type=Path, help=".onnx or .pt2 file (default: generator.onnx in the run's folder)")
     options = parser.parse_args(arguments)
     out = options.out or options.run / "generator.onnx"

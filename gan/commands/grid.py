@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from gan.commands._arguments import parser_of
 from gan.commands._errors import reported
 from gan.papers.published import TABLES, choose
 from gan.papers.report import write_report
@@ -22,11 +23,8 @@ from gan.papers.runs import Cell, plan, run_all
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        prog="python -m gan.grid",
-        description="Train the runs of a paper's table and print it. Unknown options are handed to gan.train.",
-        allow_abbrev=False,  # --data is an option of gan.train, not short for --dataset
-    )
+    # without abbreviations: --data is an option of gan.train, not short for --dataset
+    result = parser_of("grid", __doc__, allow_abbrev=False)
     result.add_argument("--table", choices=tuple(TABLES), default="2", help="2-4: Dey et al.; birrell: Birrell et al.")
     result.add_argument("--dataset", help="one of the table's data sets (default: its first)")
     result.add_argument("--losses", nargs="+", help="blocks of rows (default: the table's)")

@@ -7,11 +7,10 @@ always is.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import gcnn_kernels as gk
-from gan.commands._arguments import of_a_run
+from gan.commands._arguments import of_a_run, parser_of
 from gan.commands._errors import reported
 from gan.metrics.invariance import invariance_test
 from gan.networks import Generator
@@ -22,18 +21,13 @@ LEVEL = 0.01
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m gan.invariance", description=__doc__, parents=[of_a_run()],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = parser_of("invariance", __doc__, of_a_run())
     parser.add_argument(
         "--group", choices=("p4", "p4m"), help="to test (default: what of the generator's group permutes pixels)"
     )
     parser.add_argument("--samples", type=int, default=1000, help="images on each side (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     options = parser.parse_args(arguments)
-    if options.samples < 2:
-        parser.error(f"--samples: expected at least 2, got {options.samples}")
 
     def run() -> None:
         network = load_generator(options.run, options.checkpoint).network

@@ -6,26 +6,25 @@ import argparse
 import sys
 from pathlib import Path
 
-from gan.commands._arguments import numbers, of_a_run
+from gan.commands._arguments import numbers, of_a_run, parser_of
 from gan.commands._errors import reported
 from gan.common.pictures import write_picture
 from gan.networks import Translator
 from gan.runs import load_generator
-from gan.runs.sampling import sample_images, sample_translations, write_rows
+from gan.runs.sampling import sample_images, sample_translations, sheet_file, write_rows
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m gan.sample", description=__doc__, parents=[of_a_run()])
+    result = parser_of("sample", __doc__, of_a_run())
     result.add_argument("--out", type=Path, help="PNG file to write (default: in the run's samples folder)")
     noise = result.add_argument_group("runs that make images from noise and a class")
     noise.add_argument("--seeds", type=numbers, default=numbers("0-9"), help="one column each: 0-9 or 1,4,7 (0-9)")
     noise.add_argument("--classes", type=numbers, help="one row each: 0-9 or 1,4,7 (the first ten)")
     noise.add_argument("--truncation", type=float, default=1.0, help="standard deviation of the noise (%(default)s)")
     noise.add_argument(
-        "--interpolate",
-        choices=("z", "class"),
+        "--interpolate", choices=("z", "class"),
         help="z: from seed to seed along the sphere, a row per class; class: from class to class, a row per seed",
-    )
+    )  # fmt: skip
     noise.add_argument("--steps", type=int, default=8, help="images from one seed or class to the next (%(default)s)")
     noise.add_argument("--gif", action="store_true", help="also write the interpolation as an animation next to it")
     pairs = result.add_argument_group("runs that translate maps")
@@ -36,12 +35,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    if not options.truncation > 0:
-        parser().error(f"--truncation: expected more than 0, got {options.truncation}")
-    if options.steps < 2:
-        parser().error(f"--steps: expected at least 2, got {options.steps}")
-    if options.out and options.out.suffix.lower() != ".png":
-        parser().error(f"--out: expected a file name that ends in .png, got {options.out}")
     if options.gif and not options.interpolate:
         parser().error("--gif: only an interpolation can be animated")
     return reported(lambda: print(sample(options)))
@@ -50,26 +43,16 @@ def main(arguments: list[str] | None = None) -> int:
 def sample(options: argparse.Namespace) -> Path:
     """Write the sheet, and the animation if asked for; returns the sheet's path."""
     trained = load_generator(options.run, options.checkpoint)
+    shown = {"truncation": options.truncation, "interpolate": options.interpolate}
+    path = sheet_file(options.run, trained, options.out, **shown)
     if isinstance(trained.network, Translator):
         for name in ("classes", "interpolate"):
             if getattr(options, name) is not None:
                 raise ValueError(f"{name}: this run translates maps, it has neither classes nor noise")
-        path = _path(options, f"pairs-{trained.iteration:08d}.png")
         write_picture(path, sample_translations(trained, options.data, options.pairs))
-        return path
-    rows = sample_images(
-        trained, options.seeds, options.classes, truncation=options.truncation, interpolate=options.interpolate,
-        steps=options.steps,
-    )  # fmt: skip
-    truncation = "" if options.truncation == 1 else f"-truncation{options.truncation:g}"
-    path = _path(options, f"seeds-{options.interpolate or 'classes'}{truncation}-{trained.iteration:08d}.png")
-    write_rows(path, rows, gif=options.gif)
-    return path
-
-
-def _path(options: argparse.Namespace, name: str) -> Path:
-    path = options.out or options.run / "samples" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        rows = sample_images(trained, options.seeds, options.classes, steps=options.steps, **shown)
+        write_rows(path, rows, gif=options.gif)
     return path
 
 

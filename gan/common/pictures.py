@@ -32,6 +32,8 @@ def enlarged(picture: Image.Image, least: int = 600) -> Image.Image:
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
+    """A PNG, in a folder that is made if it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     write_atomically(path, buffer.getvalue())

@@ -7,7 +7,7 @@ digits, rotmnist and cifar10 are kept in memory. The others are decoded once, in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ __all__ = [
     "ResidentImages",
     "load",
     "prepare",
+    "prepare_both",
     "to_tensor",
     "to_uint8",
 ]
@@ -118,23 +119,39 @@ def prepare(
     split: str = "train",
     resolution: int | None = None,
     skip_unreadable: bool = False,
-    **recipe,
+    patch_size: int | None = None,
+    stride: int | None = None,
 ) -> ImageSet:
     """Downloads and decodes one split into ``out`` (``ROOT/prepared`` unless given), a root for :func:`load`.
 
     Args:
         name, root, split, resolution: as in :func:`load`.
         skip_unreadable: leave out files that cannot be decoded instead of refusing all.
-        recipe: ``patch_size`` and ``stride`` of anhir (:func:`gan.data.anhir.source`).
+        patch_size, stride: of anhir (:func:`gan.data.anhir.source`).
+
+    Raises:
+        ValueError, DataError: as :func:`load`; patches of another data set than anhir.
     """
     root, loader = _checked(name, root, split, resolution)
+    recipe = {"patch_size": patch_size, "stride": stride}
+    recipe = {part: value for part, value in recipe.items() if value is not None}
+    if recipe and name != "anhir":
+        raise ValueError(f"{next(iter(recipe))}: only anhir is cut into patches, not {name}")
     if isinstance(loader, InMemory):
-        if out is not None or recipe:
+        if out is not None:
             raise ValueError(f"out: {name} is kept in memory and has no prepared images")
         return loader.load(root, split)
     source = loader.source(root, split, resolution or loader.resolution, **recipe)
     folder = root / PREPARED if out is None else Path(out)
     return loader.wrap(store.open_prepared(store.prepare(source, folder, skip_unreadable=skip_unreadable)))
+
+
+def prepare_both(name: str, root: str | Path | None = None, out: str | Path | None = None, **how) -> Iterator[ImageSet]:
+    """:func:`prepare` for training and for validation; one set where the training images serve for both."""
+    for split in ("train", "validation"):
+        images = prepare(name, root, out, split=split, **how)
+        if images.split == split:
+            yield images
 
 
 def _checked(name, root, split, resolution) -> tuple[Path, InMemory | OnDisk]:

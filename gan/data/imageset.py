@@ -14,7 +14,6 @@ __all__ = [
     "ImageSet",
     "ResidentImages",
     "content_fingerprint",
-    "some_of_each_class",
     "stratified_order",
     "to_tensor",
     "to_uint8",
@@ -51,16 +50,6 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
     for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
         position[labels[order] == label] = (np.arange(count) + 0.5) / count
     return order[np.argsort(position, kind="stable")]
-
-
-def some_of_each_class(labels: np.ndarray, classes: int, rows: int, columns: int) -> np.ndarray:
-    """Indices int64 ``[rows * columns]`` drawn at random, one class per row; the classes repeat if the rows go on."""
-    rng = np.random.default_rng(0)
-    picked = []
-    for row in range(rows):
-        members = np.flatnonzero(labels == row % classes)
-        picked.append(rng.choice(members, columns, replace=len(members) < columns))
-    return np.concatenate(picked)
 
 
 def content_fingerprint(images: np.ndarray, labels: np.ndarray | None, **description) -> str:

@@ -35,6 +35,12 @@ LEAST_IMAGES = {"fid": 2, "kid": 2, "pr": NEIGHBOURS + 1}
 RANKING = ("fid", "kid")
 
 
+def check_known(metrics: Sequence[str]) -> None:
+    """Raises ValueError if one of the metrics is not among ``METRICS``."""
+    if unknown := [metric for metric in metrics if metric not in METRICS]:
+        raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got {', '.join(unknown)}")
+
+
 def check_enough(metrics: Sequence[str], images: int, name: str) -> None:
     """Raises ValueError, with ``name``, if there are fewer images than one of the metrics needs."""
     for metric in metrics:

@@ -44,9 +44,11 @@ def invariance_test(network: Generator, group: str, *, samples: int, seed: int) 
     Args:
         network: in evaluation mode, on the CPU.
         group: on the grid.
-        samples: images on each side.
+        samples: images on each side, at least 2.
         seed: of the noise, the elements and the permutations.
     """
+    if samples < 2:
+        raise ValueError(f"samples: expected at least 2, got {samples}")
     action = GroupAction(group, network.image_shape[1])
     labels = torch.arange(samples) % network.embedding.num_embeddings
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..common import distributed
 from ..common.files import write_json
+from ..metrics.evaluation import check_enough, check_known
 from ..options import Options
 from ..runs import load_generator
 from ..runs.evaluation import evaluation_of
@@ -27,12 +28,19 @@ def measure_run(
         features: the extractor, unless it is the data set's (``gan.evaluate --features``).
         real_data: add the distances of shares of the training images.
         overrides: options of the run, where they are not None.
+
+    Raises:
+        ValueError: an unknown metric, or too few samples for one.
     """
     trained = load_generator(folder, checkpoint)
     options = replace(trained.options, **{name: value for name, value in overrides.items() if value})
+    metrics = metrics or options.eval_metrics.split(",")
+    check_known(metrics)
+    if samples is not None:
+        check_enough(metrics, samples, "samples")
     evaluation = evaluation_of(
-        options, trained.network.image_shape[1], world, _progress(world),
-        metrics=metrics or options.eval_metrics.split(","), samples=samples or options.eval_samples, features=features,
+        options, trained.network.image_shape[1], world, _progress(world), metrics=metrics,
+        samples=samples or options.eval_samples, features=features,
     )  # fmt: skip
     results = {
         "iteration": trained.iteration,

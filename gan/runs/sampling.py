@@ -37,8 +37,12 @@ def sample_images(
         steps: images from one end of an interpolation to the next.
 
     Raises:
-        ValueError: a class that is not there, or fewer than two ends of an interpolation.
+        ValueError: a class that is not there, fewer than two ends or steps of an interpolation, no truncation above 0.
     """
+    if not truncation > 0:
+        raise ValueError(f"truncation: expected more than 0, got {truncation}")
+    if steps < 2:
+        raise ValueError(f"steps: expected at least 2, got {steps}")
     known = len(trained.class_names)
     classes = list(range(min(10, known)) if classes is None else classes)
     if unknown := [label for label in classes if label >= known]:
@@ -57,6 +61,26 @@ def sample_images(
         embeddings = along(embeddings, steps, torch.lerp)
     rows = grid(trained, z, elements, embeddings)
     return rows.transpose(0, 1) if interpolate == "class" else rows
+
+
+def sheet_file(
+    run: Path, trained: TrainedGenerator, out: Path | None = None, *, truncation: float = 1.0,
+    interpolate: str | None = None,
+) -> Path:  # fmt: skip
+    """Where a sheet of a run's samples goes: to ``out``, or into its folder ``samples``, named after what it shows.
+
+    Raises:
+        ValueError: ``out`` is the name of another kind of file than PNG.
+    """
+    if out:
+        if out.suffix.lower() != ".png":
+            raise ValueError(f"out: expected a file name that ends in .png, got {out}")
+        return out
+    if isinstance(trained.network, Translator):
+        shown = "pairs"
+    else:
+        shown = f"seeds-{interpolate or 'classes'}" + ("" if truncation == 1 else f"-truncation{truncation:g}")
+    return run / "samples" / f"{shown}-{trained.iteration:08d}.png"
 
 
 def write_rows(path: Path, rows: torch.Tensor, *, gif: bool = False) -> None:
