@@ -22,7 +22,7 @@ from .functional import (
     restrict,
 )
 from .groups import point_group
-from .ops.conv import no_weight_gradients
+from .ops.weight_gradients import no_weight_gradients
 
 __version__ = "0.1.0"
 

@@ -1,24 +1,10 @@
-"""The group convolution and its two partial derivatives: a family of operators closed under differentiation.
-
-With T(x, w, g) = <g, conv(x, w)>, a form linear in each argument,
-
-    conv(x, w)                 = dT/dg
-    conv_input_grad(g, w)      = dT/dx
-    conv_weight_grad(g, x)     = dT/dw
-
-so the derivative of each with respect to one argument is one of the other two, and derivatives of any order are
-compositions of the three. A lifting convolution is the case of one input slot.
+"""The group convolution and its two partial derivatives (derivatives.py); a lifting convolution has one input slot.
 
 Maps over a group finer than the grid have the group's slots, ``[B, C, |H|, H, W]``; their filters are those of its
 ``grid_subgroup`` K, which ``coset_filters`` makes: ``[Cout*q, Cin/groups*q, |K|, k, k]`` for q cosets.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
 
 from .._layout import map_format, sum_per_map
 from ..backends import ConvProblem, choose_for_conv
@@ -27,33 +13,10 @@ from ..backends.by_subgroup import BySubgroup
 from ..backends.problem import joined_shape
 from ..groups import point_group
 from .batching import fold, unfold
+from .derivatives import bilinear
 from .library import OPS, define
 
 _GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend, int groups=1"
-
-# A thread's own flag in torch's local state, which the engine hands on to the threads that work on its backward pass.
-_SKIP = "gcnn_kernels.no_weight_gradients"
-
-
-@contextmanager
-def no_weight_gradients() -> Iterator[None]:
-    """Within this context, backward passes of convolutions and linear layers compute no gradients of their parameters.
-
-    For the inner ``torch.autograd.grad(D(x).sum(), x, create_graph=True)`` of a gradient penalty: the engine would
-    compute the filters' gradients there too and throw them away (pytorch#56500). The gradients of the penalty itself,
-    taken outside the context, are complete. Backward passes that other threads begin have theirs.
-    """
-    before = weight_gradients_skipped()
-    torch._C._stash_obj_in_tls(_SKIP, True)
-    try:
-        yield
-    finally:
-        torch._C._stash_obj_in_tls(_SKIP, before)
-
-
-def weight_gradients_skipped() -> bool:
-    """Whether a backward pass is within :func:`no_weight_gradients`."""
-    return torch._C._is_key_in_tls(_SKIP) and torch._C._get_obj_in_tls(_SKIP)
 
 
 def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
@@ -127,66 +90,8 @@ def _check_grad(grad, problem):
         raise ValueError(f"grad: expected {expected}, got {tuple(grad.shape)}")
 
 
-def _save_conv(ctx, inputs, output):
-    x, weight, _bias, *ctx.geometry = inputs
-    ctx.save_for_backward(x, weight)
-
-
-def _conv_backward(ctx, grad):
-    x, weight = ctx.saved_tensors
-    need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
-    gx = gweight = gbias = None
-    if need_x:
-        gx = OPS.conv_input_grad(grad, weight, x.shape[3:], *ctx.geometry)
-    if not weight_gradients_skipped():
-        if need_weight:
-            gweight = OPS.conv_weight_grad(grad, x, weight.shape[3], *ctx.geometry)
-        if need_bias:
-            gbias = sum_per_map(grad, accumulator(grad.dtype)).to(grad.dtype)
-    return gx, gweight, gbias, *_nones(ctx)
-
-
-def _save_conv_input_grad(ctx, inputs, output):
-    grad, weight, _, *ctx.geometry = inputs
-    ctx.save_for_backward(grad, weight)
-
-
-def _conv_input_grad_backward(ctx, gx_grad):
-    grad, weight = ctx.saved_tensors
-    need_grad, need_weight = ctx.needs_input_grad[:2]
-    ggrad = OPS.conv(gx_grad, weight, None, *ctx.geometry) if need_grad else None
-    gweight = None
-    if need_weight and not weight_gradients_skipped():
-        gweight = OPS.conv_weight_grad(grad, gx_grad, weight.shape[3], *ctx.geometry)
-    return ggrad, gweight, None, *_nones(ctx)
-
-
-def _save_conv_weight_grad(ctx, inputs, output):
-    grad, x, _, *ctx.geometry = inputs
-    ctx.save_for_backward(grad, x)
-
-
-def _conv_weight_grad_backward(ctx, gweight_grad):
-    grad, x = ctx.saved_tensors
-    need_grad, need_x = ctx.needs_input_grad[:2]
-    ggrad = OPS.conv(x, gweight_grad, None, *ctx.geometry) if need_grad else None
-    gx = OPS.conv_input_grad(grad, gweight_grad, x.shape[3:], *ctx.geometry) if need_x else None
-    return ggrad, gx, None, *_nones(ctx)
-
-
-def _nones(ctx):
-    return (None,) * len(ctx.geometry)
-
-
-def _conv_jvp(arguments, tangents, output):
-    x, weight, _, *geometry = arguments
-    dx, dweight, dbias = tangents[:3]
-    terms = [] if dbias is None else [dbias[:, None, None, None].expand_as(output)]
-    if dx is not None:
-        terms.append(OPS.conv(dx, weight, None, *geometry))
-    if dweight is not None:
-        terms.append(OPS.conv(x, dweight, None, *geometry))
-    return sum(terms[1:], terms[0])
+def _bias_grad(grad):
+    return sum_per_map(grad, accumulator(grad.dtype)).to(grad.dtype)
 
 
 # In the batching rules, a batch of maps is more samples, and a batch of filters more channels; where both come in
@@ -232,13 +137,15 @@ def _in_more_groups(geometry, n):
     return *geometry[:4], "auto", geometry[5], n * _groups(geometry)
 
 
+_of_conv, _of_input_grad, _of_weight_grad = bilinear(
+    "conv", after_channels=3, bias_grad=_bias_grad,
+    input_sizes=(lambda x: x.shape[3:],), filter_sizes=(lambda weight: weight.shape[3],),
+)  # fmt: skip
 define(
     f"conv(Tensor x, Tensor weight, Tensor? bias, {_GEOMETRY}) -> Tensor",
     _conv,
     _conv_fake,
-    save=_save_conv,
-    backward=_conv_backward,
-    jvp=_conv_jvp,
+    **_of_conv,
     batched=_conv_batched,
     autocast=True,
 )
@@ -246,9 +153,7 @@ define(
     f"conv_input_grad(Tensor grad, Tensor weight, SymInt[2] size, {_GEOMETRY}) -> Tensor",
     _conv_input_grad,
     _conv_input_grad_fake,
-    save=_save_conv_input_grad,
-    backward=_conv_input_grad_backward,
-    linear=2,
+    **_of_input_grad,
     batched=_conv_input_grad_batched,
     autocast=True,
 )
@@ -256,9 +161,7 @@ define(
     f"conv_weight_grad(Tensor grad, Tensor x, SymInt kernel, {_GEOMETRY}) -> Tensor",
     _conv_weight_grad,
     _conv_weight_grad_fake,
-    save=_save_conv_weight_grad,
-    backward=_conv_weight_grad_backward,
-    linear=2,
+    **_of_weight_grad,
     batched=_conv_weight_grad_batched,
     autocast=True,
 )

@@ -21,27 +21,15 @@ from .library import OPS
 Shape = Sequence[int]
 
 
-def _conv(
-    x_shape: Shape,
-    weight_shape: Shape,
-    bias_shape: Shape | None,
-    group: str,
-    *args: Any,
-    out_shape: Shape,
-    **kwargs: Any,
-) -> int:
+def _conv(x_shape: Shape, weight_shape: Shape, *args: Any, out_shape: Shape, **kwargs: Any) -> int:
     return _stack(out_shape, weight_shape)
 
 
-def _conv_input_grad(
-    grad_shape: Shape, weight_shape: Shape, size: Shape, group: str, *args: Any, out_shape: Shape, **kwargs: Any
-) -> int:
+def _conv_input_grad(grad_shape: Shape, weight_shape: Shape, *args: Any, out_shape: Shape, **kwargs: Any) -> int:
     return _stack(grad_shape, weight_shape)
 
 
-def _conv_weight_grad(
-    grad_shape: Shape, x_shape: Shape, kernel: int, group: str, *args: Any, out_shape: Shape, **kwargs: Any
-) -> int:
+def _conv_weight_grad(grad_shape: Shape, x_shape: Shape, *args: Any, out_shape: Shape, **kwargs: Any) -> int:
     return _stack(grad_shape, out_shape)
 
 
@@ -51,26 +39,16 @@ def _stack(y_shape: Shape, weight_shape: Shape) -> int:
 
 
 def _linear(
-    x_shape: Shape,
-    weight_shape: Shape,
-    bias_shape: Shape | None,
-    group: str,
-    *args: Any,
-    out_shape: Shape,
-    **kwargs: Any,
+    x_shape: Shape, weight_shape: Shape, bias_shape: Shape | None, group: str, *, out_shape: Shape, **kwargs: Any
 ) -> int:
     return _matrix(x_shape, weight_shape, group)
 
 
-def _linear_input_grad(
-    grad_shape: Shape, weight_shape: Shape, group: str, *args: Any, out_shape: Shape, **kwargs: Any
-) -> int:
+def _linear_input_grad(grad_shape: Shape, weight_shape: Shape, group: str, *, out_shape: Shape, **kwargs: Any) -> int:
     return _matrix(grad_shape, weight_shape, group)
 
 
-def _linear_weight_grad(
-    grad_shape: Shape, x_shape: Shape, group: str, *args: Any, out_shape: Shape, **kwargs: Any
-) -> int:
+def _linear_weight_grad(grad_shape: Shape, x_shape: Shape, group: str, *, out_shape: Shape, **kwargs: Any) -> int:
     return _matrix(x_shape, out_shape, group)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from .._interpolation import coset_filters, coset_filters_adjoint
 from ..groups import point_group
-from .batching import folded_into
-from .library import OPS, define
+from .derivatives import adjoints
+from .library import define
 
 
 def _coset_filters(weight, group):
@@ -31,40 +31,18 @@ def _coset_filters_adjoint_fake(rotated, group, in_slots):
     return rotated.new_empty((rotated.shape[0] // q, cin, in_slots, k, k))
 
 
-def _save_coset_filters(ctx, inputs, output):
-    weight, ctx.group = inputs
-    ctx.in_slots = weight.shape[2]
-
-
-def _coset_filters_backward(ctx, grad):
-    return OPS.coset_filters_adjoint(grad, ctx.group, ctx.in_slots), None
-
-
-def _save_coset_filters_adjoint(ctx, inputs, output):
-    _, ctx.group, _ = inputs
-
-
-def _coset_filters_adjoint_backward(ctx, grad):
-    return OPS.coset_filters(grad, ctx.group), None, None
-
-
+_of_filters, _of_adjoint = adjoints("coset_filters", "coset_filters_adjoint")
 define(
     "coset_filters(Tensor weight, str group) -> Tensor",
     _coset_filters,
     _coset_filters_fake,
-    save=_save_coset_filters,
-    backward=_coset_filters_backward,
-    linear=1,
-    batched=folded_into(0, "coset_filters"),
+    **_of_filters,
     autocast=True,
 )
 define(
     "coset_filters_adjoint(Tensor rotated, str group, int in_slots) -> Tensor",
     _coset_filters_adjoint,
     _coset_filters_adjoint_fake,
-    save=_save_coset_filters_adjoint,
-    backward=_coset_filters_adjoint_backward,
-    linear=1,
-    batched=folded_into(0, "coset_filters_adjoint"),
+    **_of_adjoint,
     autocast=True,
 )

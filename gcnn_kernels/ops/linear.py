@@ -1,4 +1,4 @@
-"""The group linear layer and its two partial derivatives: a family closed under differentiation, as in conv.py."""
+"""The group linear layer and its two partial derivatives (derivatives.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..backends import choose_for_linear
 from ..backends.base import accumulator
 from ..groups import point_group
 from .batching import fold, unfold
-from .conv import weight_gradients_skipped
+from .derivatives import bilinear
 from .library import OPS, define
 
 
@@ -55,62 +55,8 @@ def _computed(x):
     return x.to(accumulator(x.dtype)) if x.device.type == "cpu" else x
 
 
-def _save_linear(ctx, inputs, output):
-    x, weight, _bias, ctx.group = inputs
-    ctx.save_for_backward(x, weight)
-
-
-def _linear_backward(ctx, grad):
-    x, weight = ctx.saved_tensors
-    need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
-    gx = gweight = gbias = None
-    if need_x:
-        gx = OPS.linear_input_grad(grad, weight, ctx.group)
-    if not weight_gradients_skipped():
-        if need_weight:
-            gweight = OPS.linear_weight_grad(grad, x, ctx.group)
-        if need_bias:
-            gbias = grad.sum((*range(grad.dim() - 2), -1))
-    return gx, gweight, gbias, None
-
-
-def _save_linear_input_grad(ctx, inputs, output):
-    grad, weight, ctx.group = inputs
-    ctx.save_for_backward(grad, weight)
-
-
-def _linear_input_grad_backward(ctx, gx_grad):
-    grad, weight = ctx.saved_tensors
-    need_grad, need_weight = ctx.needs_input_grad[:2]
-    ggrad = OPS.linear(gx_grad, weight, None, ctx.group) if need_grad else None
-    gweight = None
-    if need_weight and not weight_gradients_skipped():
-        gweight = OPS.linear_weight_grad(grad, gx_grad, ctx.group)
-    return ggrad, gweight, None
-
-
-def _save_linear_weight_grad(ctx, inputs, output):
-    grad, x, ctx.group = inputs
-    ctx.save_for_backward(grad, x)
-
-
-def _linear_weight_grad_backward(ctx, gweight_grad):
-    grad, x = ctx.saved_tensors
-    need_grad, need_x = ctx.needs_input_grad[:2]
-    ggrad = OPS.linear(x, gweight_grad, None, ctx.group) if need_grad else None
-    gx = OPS.linear_input_grad(grad, gweight_grad, ctx.group) if need_x else None
-    return ggrad, gx, None
-
-
-def _linear_jvp(arguments, tangents, output):
-    x, weight, _, group = arguments
-    dx, dweight, dbias = tangents[:3]
-    terms = [] if dbias is None else [dbias[:, None].expand_as(output)]
-    if dx is not None:
-        terms.append(OPS.linear(dx, weight, None, group))
-    if dweight is not None:
-        terms.append(OPS.linear(x, dweight, None, group))
-    return sum(terms[1:], terms[0])
+def _bias_grad(grad):
+    return grad.sum((*range(grad.dim() - 2), -1))
 
 
 # In the batching rules, a batch of maps is more tokens, and a batch of filters more channels; where both come in
@@ -163,13 +109,12 @@ def _matrix(weight, group):
     return weight[..., constant(point_group(group).quotient, weight.device)]
 
 
+_of_linear, _of_input_grad, _of_weight_grad = bilinear("linear", after_channels=1, bias_grad=_bias_grad)
 define(
     "linear(Tensor x, Tensor weight, Tensor? bias, str group) -> Tensor",
     _linear,
     _linear_fake,
-    save=_save_linear,
-    backward=_linear_backward,
-    jvp=_linear_jvp,
+    **_of_linear,
     batched=_linear_batched,
     autocast=True,
 )
@@ -177,9 +122,7 @@ define(
     "linear_input_grad(Tensor grad, Tensor weight, str group) -> Tensor",
     _linear_input_grad,
     _linear_input_grad_fake,
-    save=_save_linear_input_grad,
-    backward=_linear_input_grad_backward,
-    linear=2,
+    **_of_input_grad,
     batched=_linear_input_grad_batched,
     autocast=True,
 )
@@ -187,9 +130,7 @@ define(
     "linear_weight_grad(Tensor grad, Tensor x, str group) -> Tensor",
     _linear_weight_grad,
     _linear_weight_grad_fake,
-    save=_save_linear_weight_grad,
-    backward=_linear_weight_grad_backward,
-    linear=2,
+    **_of_weight_grad,
     batched=_linear_weight_grad_batched,
     autocast=True,
 )
