@@ -20,7 +20,7 @@ class BySubgroup:
     """Maps whose cosets are slots to maps whose cosets are channels, and back.
 
     An image has no cosets, so a lifting convolution goes coset by coset: whole planes are put together then, instead of
-    the channels of each pixel. Maps without cosets go as they are.
+    the channels of each pixel.
     """
 
     def __init__(
@@ -35,8 +35,6 @@ class BySubgroup:
 
     def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         q = problem.cosets
-        if q == 1:
-            return self.kernels.conv(problem, x, weight, bias)
         if problem.in_slots == 1:
             part = _one_coset(problem)
             return stack_cosets([self.kernels.conv(part, x, filters, bias) for filters in _by_coset(weight, q)])
@@ -46,8 +44,6 @@ class BySubgroup:
 
     def conv_input_grad(self, problem: ConvProblem, grad: Tensor, weight: Tensor) -> Tensor:
         q = problem.cosets
-        if q == 1:
-            return self.kernels.conv_input_grad(problem, grad, weight)
         if problem.in_slots == 1:
             part = _one_coset(problem)
             first, *others = (
@@ -59,8 +55,6 @@ class BySubgroup:
 
     def conv_weight_grad(self, problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
         q = problem.cosets
-        if q == 1:
-            return self.kernels.conv_weight_grad(problem, grad, x)
         if problem.in_slots == 1:
             part = _one_coset(problem)
             filters = [self.kernels.conv_weight_grad(part, coset_of(grad, c, q), x) for c in range(q)]

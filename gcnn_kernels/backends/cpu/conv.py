@@ -25,10 +25,12 @@ class CpuConv:
     """
 
     def __init__(self, filters: Filters):
+        expansion = Expansion(filters)
+        by_subgroup = BySubgroup(expansion, split_cosets, join_cosets)
         self.algorithms: dict[str, ConvKernels] = {
             "direct": _Chosen(_direct),
             "fourier": _Chosen(_fourier),
-            "expand": BySubgroup(Expansion(filters), split_cosets, join_cosets),
+            "expand": _Chosen(lambda problem: expansion if problem.cosets == 1 else by_subgroup),
         }
         self.takes_cosets: tuple[str, ...] = tuple(self.algorithms)
 
@@ -70,6 +72,8 @@ class _Chosen:
         return self.kernels_for(problem).conv_input_grad(problem, grad, weight)
 
     def conv_weight_grad(self, problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
+        if 0 in grad.shape:
+            return x.new_zeros(problem.weight_shape)
         return self.kernels_for(problem).conv_weight_grad(problem, grad, x)
 
 

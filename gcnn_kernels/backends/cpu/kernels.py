@@ -58,8 +58,6 @@ conv_input_grad = conv
 
 
 def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
-    if 0 in grad.shape:
-        return x.new_zeros(problem.weight_shape)
     dtype = accumulator(x.dtype)
     # Of the two maps, one is gathered: in the backward correlation that is the output gradient.
     form, backward = cost.weight_grad_form(problem)
