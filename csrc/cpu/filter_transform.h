@@ -5,10 +5,15 @@ static int64_t filter_scratch(const FilterJob<T>& job) {
   return job.size * LANES<T>;
 }
 
-// f(Constant<order>{}), or of 0 for orders that are known at run time only.
+// f(Constant<order>{}, set, i, n) for vectors of columns n .. of row i of a set, for rows begin .. end of all sets; Constant<0>
+// for orders that are known at run time only.
 template <typename T, typename F>
-void with_filter_order(const FilterJob<T>& job, const F& f) {
-  job.order == 8 ? f(Constant<8>{}) : job.order == 4 ? f(Constant<4>{}) : f(Constant<0>{});
+static void for_vectors_of_columns(const FilterJob<T>& job, int64_t begin, int64_t end, const F& f) {
+  const auto loops = [&](auto order) {
+    for (int64_t item = begin; item < end; ++item)
+      for (int64_t n = 0; n < job.columns; n += LANES<T>) f(order, item / job.rows, item % job.rows, n);
+  };
+  job.order == 8 ? loops(Constant<8>{}) : job.order == 4 ? loops(Constant<4>{}) : loops(Constant<0>{});
 }
 
 // Where the transforms of row i and columns n .. of a set go, by tap and by q. Their addresses are found once where neither
@@ -67,14 +72,10 @@ static void pack_vector(const FilterJob<T>& job, const PackedFilters<T>& packed,
 
 template <typename T>
 static void pack_filters(const FilterJob<T>& job, int64_t begin, int64_t end, T* scratch) {
-  with_filter_order(job, [&](auto order) {
-    for (int64_t item = begin; item < end; ++item)
-      for (int64_t n = 0; n < job.columns; n += LANES<T>) {
-        const int64_t set = item / job.rows, i = item % job.rows;
-        const T* from = job.filters + set * job.set_stride + n * job.column_stride + i * job.row_stride;
-        to_planes(from, job.column_stride, smaller(LANES<T>, job.columns - n), job.size, job.filters_end, scratch, LANES<T>);
-        pack_vector<order.value>(job, PackedFilters<T>{job, job.packed + set * job.set_size, i, n}, scratch);
-      }
+  for_vectors_of_columns(job, begin, end, [&](auto order, int64_t set, int64_t i, int64_t n) {
+    const T* from = job.filters + set * job.set_stride + n * job.column_stride + i * job.row_stride;
+    to_planes(from, job.column_stride, smaller(LANES<T>, job.columns - n), job.size, job.filters_end, scratch, LANES<T>);
+    pack_vector<order.value>(job, PackedFilters<T>{job, job.packed + set * job.set_size, i, n}, scratch);
   });
 }
 
@@ -107,14 +108,10 @@ static void unpack_vector(const FilterJob<T>& job, const T* products, T* entries
 
 template <typename T>
 static void unpack_products(const FilterJob<T>& job, int64_t begin, int64_t end, T* scratch) {
-  with_filter_order(job, [&](auto order) {
-    for (int64_t item = begin; item < end; ++item)
-      for (int64_t n = 0; n < job.columns; n += LANES<T>) {
-        const int64_t set = item / job.rows, i = item % job.rows;
-        clear(scratch, job.size * LANES<T>);
-        unpack_vector<order.value>(job, job.products + set * job.set_size + i * job.width + n, scratch);
-        from_planes(scratch, LANES<T>, smaller(LANES<T>, job.columns - n), job.size,
-                    job.filters_grad + set * job.set_stride + n * job.column_stride + i * job.row_stride, job.column_stride);
-      }
+  for_vectors_of_columns(job, begin, end, [&](auto order, int64_t set, int64_t i, int64_t n) {
+    clear(scratch, job.size * LANES<T>);
+    unpack_vector<order.value>(job, job.products + set * job.set_size + i * job.width + n, scratch);
+    from_planes(scratch, LANES<T>, smaller(LANES<T>, job.columns - n), job.size,
+                job.filters_grad + set * job.set_stride + n * job.column_stride + i * job.row_stride, job.column_stride);
   });
 }
