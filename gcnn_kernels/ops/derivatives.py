@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from .batching import folded_into
 from .library import OPS
 from .weight_gradients import weight_gradients_skipped
@@ -38,8 +40,8 @@ def adjoints(name: str, adjoint: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def bilinear(
-    name: str, *, after_channels: int, bias_grad: Callable, input_sizes: Sequence[Callable] = (),
-    filter_sizes: Sequence[Callable] = (),
+    name: str, *, after_channels: int, bias_grad: Callable[[Tensor], Tensor],
+    input_sizes: Sequence[Callable[[Tensor], Any]] = (), filter_sizes: Sequence[Callable[[Tensor], Any]] = (),
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:  # fmt: skip
     """Of a product of maps and filters and of its two partial derivatives.
 
