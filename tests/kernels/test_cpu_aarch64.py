@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,12 @@ from torch.utils import cpp_extension
 
 from gcnn_kernels.backends.base import Backend
 from gcnn_kernels.backends.compiled import CompiledFilters, CompiledPool
-from gcnn_kernels.backends.cpu import cost
+from gcnn_kernels.backends.cpu import cost, linear
 from gcnn_kernels.backends.cpu.conv import CpuConv
 from gcnn_kernels.backends.cpu.norm import CpuNorm
 from gcnn_kernels.backends.problem import ConvProblem
 from gcnn_kernels.backends.reference import conv as reference
+from gcnn_kernels.backends.reference import linear as irreps
 from gcnn_kernels.groups import point_group
 
 HERE = Path(__file__).resolve().parent
@@ -151,18 +153,15 @@ def test_convolution_and_its_gradients(backend, dtype, group, lifting, cin, cout
             return ConvProblem.of(op, *shapes, dtype=dtype, **options)
 
         grad = torch.randn(problem("conv", dtype).out_shape, dtype=dtype).contiguous(memory_format=memory_format)
-        algorithm = "direct" if lifting or groups > 1 else "fourier"
-        kernels, exact = backend.conv.algorithms[algorithm], reference.algorithms["expand"]
-        for op, inputs in (
-            ("conv", (x, weight, bias)),
-            ("conv_input_grad", (grad, weight)),
-            ("conv_weight_grad", (grad, x)),
-        ):
+        algorithms = ("direct",) if lifting else ("fourier", "direct") if groups > 1 else ("fourier",)
+        operators = {"conv": (x, weight, bias), "conv_input_grad": (grad, weight), "conv_weight_grad": (grad, x)}
+        for (op, inputs), algorithm in product(operators.items(), algorithms):
             with poisoned():
-                found = getattr(kernels, op)(problem(op, dtype), *inputs)
-            expected = getattr(exact, op)(problem(op, torch.float64), *(t.double() for t in inputs))
+                found = getattr(backend.conv.algorithms[algorithm], op)(problem(op, dtype), *inputs)
+            exact = getattr(reference.algorithms["expand"], op)
+            expected = exact(problem(op, torch.float64), *(t.double() for t in inputs))
             assert found.dtype == dtype
-            assert_close(found, expected, TOLERANCES[dtype], f"{op}, stride {stride}")
+            assert_close(found, expected, TOLERANCES[dtype], f"{op}, {algorithm}, stride {stride}")
 
 
 @pytest.mark.parametrize("form", ["gather", "spread", "lift", "stack"])
@@ -177,6 +176,21 @@ def test_every_form(backend, emulated, monkeypatch, form):
     emulated.called.clear()
     test_convolution_and_its_gradients(backend, torch.float32, "p4m", form in by_direction, 6, 8, 1)
     assert ("conv", False, spread, form == "stack") in emulated.called
+
+
+@pytest.mark.parametrize("group", ["p4", "p4m"])
+def test_linear(backend, group):
+    torch.manual_seed(0)
+    point = point_group(group)
+    x, grad, weight = (torch.randn(*shape, point.order) for shape in ((50, 7), (50, 30), (30, 7)))
+    for name, arguments, options in (
+        ("linear", (x, weight, torch.randn(30), point), {}),
+        ("linear", (grad, weight, None, point), {"adjoint": True}),
+        ("linear_weight_grad", (grad, x, point), {}),
+    ):
+        exact = [t.double() if isinstance(t, torch.Tensor) else t for t in arguments]
+        found, expected = getattr(linear, name)(*arguments, **options), getattr(irreps, name)(*exact, **options)
+        assert_close(found, expected, TOLERANCES[torch.float32], name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
