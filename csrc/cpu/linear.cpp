@@ -11,7 +11,6 @@ Linear<T> linear_of(const Tensor& x, int64_t cout, const Tables& tables) {
   job.depth = ceil_div(job.cin, ceil_div(job.cin, 192));
   const int64_t tile = kTileBytes / static_cast<int64_t>(sizeof(T)) / (job.rank * (job.depth + cout));
   job.tile = std::clamp<int64_t>(tile / 24 * 24, 24, 192);
-  job.tile = std::min<int64_t>(job.tile, round_up(ceil_div(job.tokens, 2 * torch::stable::get_num_threads()), 8));
   return job;
 }
 
@@ -25,8 +24,8 @@ void linear(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, b
     using T = decltype(zero);
     const Kernels<T>& k = kernels<T>();
     const Buffer<T> packed = pack(weight, 1, tables, false, k);
-    const LinearJob<T> job{linear_of<T>(x, y.size(1), tables), packed.get(), bias ? data<const T>(*bias) : nullptr,
-                           data<T>(y)};
+    LinearJob<T> job{linear_of<T>(x, y.size(1), tables), packed.get(), bias ? data<const T>(*bias) : nullptr, data<T>(y)};
+    job.tile = std::min<int64_t>(job.tile, round_up(ceil_div(job.tokens, 2 * torch::stable::get_num_threads()), 8));
     run<LinearJob<T>, T>(job, ceil_div(job.tokens, job.tile), k.linear_scratch(job), k.linear);
   });
 }

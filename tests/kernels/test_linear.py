@@ -169,6 +169,17 @@ def test_kernels_of_the_cpu(group, tokens, cin, cout, dtype):
         assert (found - expected).norm() <= (2e-6 if dtype == torch.float32 else 1e-14) * expected.norm()
 
 
+@pytest.mark.skipif(BACKENDS["cpu"].unavailable() is not None, reason="the cpu backend is not built")
+@pytest.mark.parametrize(("tokens", "cin"), [(150, 7), (3000, 7), (1000, 300)])
+def test_the_weight_gradient_does_not_depend_on_the_number_of_threads(threads, tokens, cin):
+    x, _, _ = tensors("p4m", (tokens,), cin, 40, torch.float32)
+    grad, found = torch.randn(tokens, 40, 8), []
+    for count in (1, 2, 3):
+        threads(count)
+        found.append(BACKENDS["cpu"].linear.linear_weight_grad(grad, x, gk.point_group("p4m")))
+    assert all(map(torch.equal, found, found[1:] + found[:1]))
+
+
 @pytest.mark.parametrize("group", ["p4m", "c8"])
 def test_compiled(group):
     layer, x = gk.nn.GroupLinear(16, 24, group=group), torch.randn(64, 16, 8)
