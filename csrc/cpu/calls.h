@@ -35,7 +35,7 @@ void run(const Job& job, int64_t items, int64_t scratch, void (*kernel)(const Jo
   });
 }
 
-int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+inline int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
 // What a thread keeps of a tile, transformed inputs and sums, should fill about half of a 1 MiB L2 cache, because filters
 // and maps stream through it too.
@@ -44,11 +44,28 @@ constexpr int64_t kTileBytes = 640 << 10;
 // limited to.
 constexpr int64_t kPartPixels = 512, kPartBytes = 2 << 20;
 
+// Pixels of a tile of which a thread keeps so many numbers each: whole blocks of 4, 6 or 8 rows (product.h: ROWS).
+template <typename T>
+int64_t tile_of(int64_t numbers) {
+  const int64_t tile = kTileBytes / static_cast<int64_t>(sizeof(T)) / numbers;
+  return std::clamp<int64_t>(tile / 24 * 24, 24, 192);
+}
+
+// Few pixels: at least two tiles per thread.
+inline int64_t for_threads(int64_t tile, int64_t pixels) {
+  return std::min<int64_t>(tile, round_up(ceil_div(pixels, 2 * torch::stable::get_num_threads()), 8));
+}
+
 // Parts of the pixels for the threads, as many for any number of threads; `size` is what the products of a part take.
+template <typename T>
+int64_t parts_of(int64_t pixels, int64_t size) {
+  const int64_t bytes = size * sizeof(T);
+  return std::clamp<int64_t>(std::min(pixels / kPartPixels, kPartBytes / bytes), 1, 16);
+}
+
 template <template <typename> typename Job, typename T>
 int64_t parts_of(const Job<T>& job, int64_t size) {
-  const int64_t pixels = job.batch * job.out_h * job.out_w, bytes = size * sizeof(T);
-  return std::clamp<int64_t>(std::min(pixels / kPartPixels, kPartBytes / bytes), 1, 16);
+  return parts_of<T>(job.batch * job.out_h * job.out_w, size);
 }
 
 // What the operators have in common; `backward` says that x has the output's channels.

@@ -19,11 +19,7 @@ void set_tiles(GatherJob<T>& job, int64_t panel) {
   // About as many output channels again; further ones gather the same inputs once more, at 1/200 of the products' cost.
   job.width = std::min(round_up(job.cout, panel), panel * int64_t(sizeof(T) == 4 ? 4 : 8));
   if (job.stacked) job.width = round_up(job.out_slots * job.cout, panel);  // pixels are written whole
-  const int64_t pixels = job.batch * job.out_h * job.out_w;
-  int64_t tile = kTileBytes / static_cast<int64_t>(sizeof(T)) / (job.rank * (job.depth + job.width));
-  tile = std::clamp<int64_t>(tile / 24 * 24, 24, 192);  // whole blocks of 4, 6 or 8 rows (product.h: ROWS)
-  // Small maps: at least two tiles per thread.
-  job.tile = std::min<int64_t>(tile, round_up(ceil_div(pixels, 2 * torch::stable::get_num_threads()), 8));
+  job.tile = for_threads(tile_of<T>(job.rank * (job.depth + job.width)), job.batch * job.out_h * job.out_w);
 }
 
 template <typename T>

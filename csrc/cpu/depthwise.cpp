@@ -20,7 +20,7 @@ Depthwise<T> depthwise_of(const Tensor& x, const Tensor& y, int64_t cosets, cons
   Depthwise<T> job{correlation<T>(x, y, tables), cosets, 0, 0};
   job.in_slots /= cosets;
   job.out_slots /= cosets;
-  job.places = tables.shifts.numel() / 2;
+  job.shift_count = tables.shifts.numel() / 2;
   set_rows(job, k.lanes);
   return job;
 }
@@ -85,7 +85,7 @@ template <typename T>
 DirectDepthwise<T> direct_of(const Tensor& x, const Tensor& y, const Tensor& table, const Tensor& shifts, int64_t mul_h,
                              int64_t mul_w, int64_t div_h, int64_t div_w, const Kernels<T>& k) {
   STD_TORCH_CHECK(y.size(2) <= 2 || y.size(2) % 4 == 0, "expected 1, 2 or a multiple of 4 slots");
-  const Tables tables{shifts, table, table, mul_h, mul_w, div_h, div_w, false, true};
+  const Tables tables{shifts, table, table, mul_h, mul_w, div_h, div_w, false, false};
   return {depthwise_of<T>(x, y, 1, tables, k), data<const int32_t>(table)};
 }
 

@@ -10,7 +10,7 @@ struct DepthwiseWindow {
   template <typename T>
   DepthwiseWindow(const Depthwise<T>& job, int64_t begin, int64_t end) {
     int64_t low[2] = {job.shifts[0], job.shifts[1]}, high[2] = {low[0], low[1]};
-    for (int64_t n = 1; n < job.places; ++n)
+    for (int64_t n = 1; n < job.shift_count; ++n)
       for (int64_t d = 0; d < 2; ++d) {
         low[d] = smaller(low[d], job.shifts[2 * n + d]);
         high[d] = larger(high[d], job.shifts[2 * n + d]);

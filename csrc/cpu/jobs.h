@@ -87,8 +87,8 @@ struct PlanarGradJob : Planar<T> {
 template <typename T>
 struct Depthwise : Correlation<T> {
   int64_t cosets;
-  int64_t places;  // how many shifts there are
-  int64_t rows;    // of y that are worked on together
+  int64_t shift_count;
+  int64_t rows;  // of y that are worked on together
 };
 
 // The group convolution of GatherJob (depthwise_fourier.h), with filters for each pair of cosets.

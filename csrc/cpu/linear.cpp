@@ -9,8 +9,7 @@ Linear<T> linear_of(const Tensor& x, int64_t cout, const Tables& tables) {
   Linear<T> job{x.size(2), tables.matrix.size(0), x.size(0), x.size(1), cout, data<const T>(x), 0, 0};
   // As in gather: about 200 channels for each pass over the sums, and as many tokens as the cache holds.
   job.depth = ceil_div(job.cin, ceil_div(job.cin, 192));
-  const int64_t tile = kTileBytes / static_cast<int64_t>(sizeof(T)) / (job.rank * (job.depth + cout));
-  job.tile = std::clamp<int64_t>(tile / 24 * 24, 24, 192);
+  job.tile = tile_of<T>(job.rank * (job.depth + cout));
   return job;
 }
 
@@ -25,7 +24,7 @@ void linear(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias, b
     const Kernels<T>& k = kernels<T>();
     const Buffer<T> packed = pack(weight, 1, tables, false, k);
     LinearJob<T> job{linear_of<T>(x, y.size(1), tables), packed.get(), bias ? data<const T>(*bias) : nullptr, data<T>(y)};
-    job.tile = std::min<int64_t>(job.tile, round_up(ceil_div(job.tokens, 2 * torch::stable::get_num_threads()), 8));
+    job.tile = for_threads(job.tile, job.tokens);
     run<LinearJob<T>, T>(job, ceil_div(job.tokens, job.tile), k.linear_scratch(job), k.linear);
   });
 }
@@ -42,9 +41,7 @@ void linear_weight_grad(const Tensor& grad, const Tensor& x, const Tensor& sourc
     filters.width = round_up(job.cout, k.lanes);
     filters.q_step = job.cin * filters.width;
     job.products_size = job.rank * filters.q_step;
-    job.parts = std::clamp<int64_t>(
-        std::min(job.tokens / kPartPixels, kPartBytes / (job.products_size * int64_t(sizeof(T)))), 1, 16);
-    job.parts = std::min(job.parts, ceil_div(job.tokens, job.tile));
+    job.parts = std::min(parts_of<T>(job.tokens, job.products_size), ceil_div(job.tokens, job.tile));
     // Products too large for parts: blocks of channels for the threads, each of which transforms the gradient.
     const int64_t blocks = std::min(ceil_div(torch::stable::get_num_threads(), job.parts), ceil_div(job.cin, 32));
     job.depth = std::min(job.depth, ceil_div(job.cin, blocks));

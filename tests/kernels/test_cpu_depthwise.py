@@ -6,43 +6,24 @@ from dataclasses import replace
 
 import pytest
 import torch
+from cpu_cases import check, draw
 
 import gcnn_kernels as gk
-from gcnn_kernels.backends import BACKENDS, ConvProblem
-from gcnn_kernels.backends.cpu import cost, kernels
+from gcnn_kernels.backends import BACKENDS
+from gcnn_kernels.backends.cpu import kernels
 
 pytestmark = pytest.mark.skipif(BACKENDS["cpu"].unavailable() is not None, reason="the cpu backend is not built")
-OPERATORS = ("conv", "conv_input_grad", "conv_weight_grad")
 
 
-def draw(group, channels, k, size, dtype=torch.float32, **geometry):
-    """A problem, and its input, filter, bias and output gradient."""
-    torch.manual_seed(0)
-    point = gk.point_group(group)
-    x = torch.randn(2, channels, point.order, *size, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
-    weight = torch.randn(channels, 1, point.order, k, k, dtype=dtype)
-    problem = ConvProblem.of(
-        "conv", x.shape, weight.shape, group=point, dtype=dtype, device=x.device, groups=channels, **geometry
-    )
-    return problem, x, weight, torch.randn(channels, dtype=dtype), torch.randn(problem.out_shape, dtype=dtype)
-
-
-def check(problem, x, weight, bias, grad):
-    tolerance = 2e-6 if problem.dtype == torch.float32 else 1e-14
-    for op, arguments in zip(OPERATORS, ((x, weight, bias), (grad, weight), (grad, x)), strict=True):
-        problem = replace(problem, op=op)
-        assert cost.form(problem) == "depthwise"
-        found = getattr(kernels, op)(problem, *arguments).double()
-        reference = BACKENDS["reference"].conv.algorithms["expand"]
-        exact = getattr(reference, op)(replace(problem, dtype=torch.float64), *(t.double() for t in arguments))
-        assert (found - exact).norm() <= tolerance * exact.norm(), op
+def depthwise(group, channels, *args, **options):
+    return draw(group, (channels, channels), *args, groups=channels, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("channels", [2, 8, 21, 70])  # half vectors, whole ones, parts of one, two panels of filters
 @pytest.mark.parametrize("group", ["p4", "p4m"])
 def test_channels(group, channels, dtype):
-    check(*draw(group, channels, 3, (9, 14), dtype, padding=(1, 1)))
+    check("depthwise", *depthwise(group, channels, 3, (9, 14), dtype=dtype, padding=(1, 1)))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +47,7 @@ def test_channels(group, channels, dtype):
 )
 @pytest.mark.parametrize("group", ["p4", "p4m"])
 def test_geometry(group, k, size, geometry):
-    check(*draw(group, 5, k, size, **geometry))
+    check("depthwise", *depthwise(group, 5, k, size, **geometry))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -88,7 +69,7 @@ def test_cosets(group, stride):
 
 
 def test_the_weight_gradient_does_not_depend_on_the_number_of_threads(threads):
-    problem, x, _, _, grad = draw("p4m", 5, 3, (90, 300), padding=(1, 1))
+    problem, x, _, _, grad = depthwise("p4m", 5, 3, (90, 300), padding=(1, 1))
     found = []
     for count in (1, 2, 3):
         threads(count)

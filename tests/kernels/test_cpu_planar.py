@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from cpu_cases import check, draw
 
-from gcnn_kernels.backends import BACKENDS, ConvProblem
+from gcnn_kernels.backends import BACKENDS
 from gcnn_kernels.backends.cpu import cost, kernels
-from gcnn_kernels.groups import point_group
 
 pytestmark = pytest.mark.skipif(BACKENDS["cpu"].unavailable() is not None, reason="the cpu backend is not built")
-REFERENCE = BACKENDS["reference"].conv.algorithms["expand"]
 
 
 @pytest.fixture(autouse=True)
@@ -25,30 +24,6 @@ def planes(monkeypatch):
 
     monkeypatch.setattr(cost, "conv_form", lambda *_: ("planes", False))
     monkeypatch.setattr(cost, "weight_grad_form", weight_grad_form)
-
-
-def draw(group, channels, k, size, groups=1, dtype=torch.float32, **geometry):
-    """A problem, and its input, filter, bias and output gradient."""
-    torch.manual_seed(0)
-    order, (cin, cout) = point_group(group).order, channels
-    x = torch.randn(2, cin, order, *size, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
-    weight, bias = torch.randn(cout, cin // groups, order, k, k, dtype=dtype), torch.randn(cout, dtype=dtype)
-    problem = ConvProblem.of(
-        "conv", x.shape, weight.shape, group=point_group(group), dtype=dtype, device=x.device, groups=groups, **geometry
-    )
-    return problem, x, weight, bias, torch.randn(problem.out_shape, dtype=dtype)
-
-
-def check(problem, x, weight, bias, grad):
-    tolerance = 2e-6 if problem.dtype == torch.float32 else 1e-14
-    for op, arguments in {
-        "conv": (x, weight, bias),
-        "conv_input_grad": (grad, weight),
-        "conv_weight_grad": (grad, x),
-    }.items():
-        found = getattr(kernels, op)(replace(problem, op=op), *arguments).double()
-        exact = getattr(REFERENCE, op)(replace(problem, op=op, dtype=torch.float64), *(t.double() for t in arguments))
-        assert (found - exact).norm() <= tolerance * exact.norm(), op
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -67,7 +42,7 @@ def check(problem, x, weight, bias, grad):
 )
 @pytest.mark.parametrize("group", ["p4", "p4m"])
 def test_shapes(group, channels, k, size, geometry, dtype):
-    check(*draw(group, channels, k, size, dtype=dtype, **geometry))
+    check("planes", *draw(group, channels, k, size, dtype=dtype, **geometry))
 
 
 @pytest.mark.parametrize(
@@ -85,14 +60,14 @@ def test_shapes(group, channels, k, size, geometry, dtype):
 )
 @pytest.mark.parametrize("group", ["p4", "p4m"])
 def test_strides(group, k, size, geometry):
-    check(*draw(group, (3, 5), k, size, **geometry))
+    check("planes", *draw(group, (3, 5), k, size, **geometry))
 
 
 @pytest.mark.parametrize(("channels", "groups"), [((6, 4), 2), ((40, 20), 20), ((36, 54), 9), ((7, 7), 7)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
 @pytest.mark.parametrize("group", ["p4", "p4m"])
 def test_groups(group, stride, channels, groups):
-    check(*draw(group, channels, 3, (10, 21), groups, stride=stride, padding=(1, 1)))
+    check("planes", *draw(group, channels, 3, (10, 21), groups, stride=stride, padding=(1, 1)))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._constants import constant
-from ...groups import PointGroup
+from ..._constants import constant, table
+from ...groups import PointGroup, point_group
 
 # What transforms cost, in products: for each number of a map, and for each call. The CPU's are fitted to
 # benches/test_other_networks.py; the GPU's are an H100's data sheet for 16-bit numbers, not measured.
@@ -80,7 +80,12 @@ def irrep_basis(group: PointGroup, dtype: torch.dtype, device: torch.device) -> 
 
 def products(group: PointGroup) -> int:
     """Products for each token and pair of channels; the expanded matrix has ``order ** 2``."""
-    return sum(irrep.dim**2 * irrep.multiplicity for irrep in group.irreps)
+    return _products(group.name)
+
+
+@table  # torch.compile cannot follow the first use of group.irreps
+def _products(group: str) -> int:
+    return sum(irrep.dim**2 * irrep.multiplicity for irrep in point_group(group).irreps)
 
 
 def unsupported(group: PointGroup) -> str | None:
