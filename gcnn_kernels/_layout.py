@@ -9,13 +9,18 @@ import torch
 from torch.autograd import forward_ad
 
 
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` or forward mode is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
 def map_format(x: torch.Tensor) -> torch.memory_format:
     """The memory format of a feature map ``[B, C, S, H, W]``, and so of the maps computed from it.
 
     Where a map fits both formats (one channel, one pixel) it counts as channels_last_3d, the fast one. Within the
     transforms of ``torch.func`` and in forward mode all count as contiguous, the one format that ``torch.vmap`` knows.
     """
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if is_transformed():
         return torch.contiguous_format
     if x.is_contiguous(memory_format=torch.channels_last_3d) or x.stride(1) == 1:
         return torch.channels_last_3d

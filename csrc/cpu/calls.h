@@ -51,9 +51,11 @@ int64_t tile_of(int64_t numbers) {
   return std::clamp<int64_t>(tile / 24 * 24, 24, 192);
 }
 
-// Few pixels: at least two tiles per thread.
+// Equal tiles, as many for each thread: at least two, unless they would have fewer than 8 pixels.
 inline int64_t for_threads(int64_t tile, int64_t pixels) {
-  return std::min<int64_t>(tile, round_up(ceil_div(pixels, 2 * torch::stable::get_num_threads()), 8));
+  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t tiles = round_up(std::max(ceil_div(pixels, tile), 2 * threads), threads);
+  return std::max<int64_t>(ceil_div(pixels, tiles), 8);
 }
 
 // Parts of the pixels for the threads, as many for any number of threads; `size` is what the products of a part take.

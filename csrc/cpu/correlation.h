@@ -72,11 +72,9 @@ template <int In, int Out, typename T, typename F>
 GCNN_INLINE void map_slots(const T* from, int64_t from_step, int64_t count, T* to, int64_t to_step, const F& f) {
   for_channels<T>(count, [&](int64_t i, auto zero) __attribute__((always_inline)) {
     decltype(zero) in[In], out[Out];
-#pragma GCC unroll 16
-    for (int s = 0; s < In; ++s) load(in[s], from + s * from_step + i);
+    load_steps(in, from + i, from_step);
     f(in, out);
-#pragma GCC unroll 16
-    for (int k = 0; k < Out; ++k) store(to + k * to_step + i, out[k]);
+    store_steps(to + i, to_step, out);
   });
 }
 
@@ -89,8 +87,7 @@ GCNN_INLINE void transform_input(const T* const (&from)[G::in_slots], int64_t co
 #pragma GCC unroll 8
     for (int g = 0; g < G::in_slots; ++g) load(z[g], from[g] + c);
     G::input(z, a);
-#pragma GCC unroll 16
-    for (int q = 0; q < G::rank; ++q) store(to + q * step + c, a[q]);
+    store_steps(to + c, step, a);
   });
 }
 

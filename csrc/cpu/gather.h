@@ -57,11 +57,11 @@ static void transform_output(const GatherJob<T>& job, int64_t n0, int64_t count,
       using V = decltype(zero);
       V p[G::rank], out[G::out_slots], add{};
       if (bias) load(add, bias + c);
-#pragma GCC unroll 16
-      for (int q = 0; q < G::rank; ++q) load(p[q], from + q * step + c);
+      load_steps(p, from + c, step);
       G::output(p, out);
 #pragma GCC unroll 8
-      for (int h = 0; h < G::out_slots; ++h) store(y + h * slot + c, out[h] + add);
+      for (int h = 0; h < G::out_slots; ++h) out[h] += add;
+      store_steps(y + c, slot, out);
     });
   }
 }

@@ -123,6 +123,7 @@ GCNN_INLINE void lift_pixels(const T* x, const int64_t* offsets, int64_t product
   for (int i = 0; i < Pixels; ++i) sum[i] = start;
   for (int64_t l = 0; l < products; ++l) {
     const T* from = x + offsets[l];
+    GCNN_AS_BASE(from);
 #pragma GCC unroll 3
     for (int64_t c = 0; c < cin; ++c, filters += step) {
       V w;

@@ -49,8 +49,7 @@ static void to_planes(const T* from, int64_t stride, int64_t pixels, int64_t cha
       const int64_t count = smaller(channels - c, lanes);
       Vector<T> rows[lanes];
       if (size == lanes && from + (lanes - 1) * stride + c + lanes <= end) {
-#pragma GCC unroll 16
-        for (int i = 0; i < lanes; ++i) load(rows[i], from + i * stride + c);
+        load_steps(rows, from + c, stride);
       } else {
         for (int i = 0; i < lanes; ++i) {
           T part[lanes] = {};
@@ -79,6 +78,10 @@ static void from_planes(const T* from, int64_t step, int64_t pixels, int64_t cha
 #pragma GCC unroll 16
       for (int i = 0; i < lanes; ++i) load(rows[i], from + (c + smaller(i, count - 1)) * step + m);
       transpose<T>(rows);
+      if (size == lanes && (count == lanes || (m + lanes - 1) * stride <= last)) {
+        store_steps(to + m * stride + c, stride, rows);
+        continue;
+      }
       for (int64_t i = 0; i < size; ++i) {
         T* place = to + (m + i) * stride + c;
         if (count == lanes || (m + i) * stride <= last)

@@ -23,6 +23,9 @@ constexpr int PANEL = PANEL_VECTORS * LANES<T>;
 #define GCNN_IN_REGISTER(v)
 #endif
 
+// Keeps the compiler from turning offsets from pointer p into as many pointers, more than there are registers for.
+#define GCNN_AS_BASE(p) __asm__("" : "+r"(p))
+
 template <typename V, typename T>
 GCNN_INLINE void load(V& v, const T* p) {
   __builtin_memcpy(&v, p, sizeof v);
@@ -31,6 +34,25 @@ GCNN_INLINE void load(V& v, const T* p) {
 template <typename V, typename T>
 GCNN_INLINE void store(T* p, const V& v) {
   __builtin_memcpy(p, &v, sizeof v);
+}
+
+// Vectors at p, p + step, p + 2 step, ..
+template <int N, typename V, typename T>
+GCNN_INLINE void load_steps(V (&v)[N], const T* p, int64_t step) {
+#pragma GCC unroll 16
+  for (int k = 0; k < N; ++k, p += step) {
+    GCNN_AS_BASE(p);
+    load(v[k], p);
+  }
+}
+
+template <int N, typename V, typename T>
+GCNN_INLINE void store_steps(T* p, int64_t step, const V (&v)[N]) {
+#pragma GCC unroll 16
+  for (int k = 0; k < N; ++k, p += step) {
+    GCNN_AS_BASE(p);
+    store(p, v[k]);
+  }
 }
 
 // The first `count` lanes, fewer than all.

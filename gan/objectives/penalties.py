@@ -6,15 +6,17 @@ import torch
 
 import gcnn_kernels as gk
 
+_PIXELS = (1, 2, 3)  # summed as they lie in memory: flattened, images in channels_last would be copied
+
 
 def image_gradients(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """``[B, C*H*W]``: d logit_b / d image_b in fp32, differentiable with respect to the discriminator's parameters.
+    """``[B, C, H, W]``: d logit_b / d image_b in fp32, differentiable with respect to the discriminator's parameters.
 
     ``images`` ``[B, C, H, W]`` must require a gradient, and ``logits`` ``[B]`` be computed from them.
     """
     with gk.no_weight_gradients():
         (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradients.flatten(1).float()
+    return gradients.float()
 
 
 def zero_centred(logits: torch.Tensor, images: torch.Tensor, gamma: float) -> torch.Tensor:
@@ -24,7 +26,7 @@ def zero_centred(logits: torch.Tensor, images: torch.Tensor, gamma: float) -> to
         >>> images = real.detach().requires_grad_()
         >>> penalty = zero_centred(discriminator(images, labels), images, gamma=0.1)
     """
-    return gamma / 2 * image_gradients(logits, images).square().sum(1).mean()
+    return gamma / 2 * image_gradients(logits, images).square().sum(_PIXELS).mean()
 
 
 def wgan_gp(discriminator, real, fake, labels, weight: float, shares: torch.Tensor) -> torch.Tensor:
@@ -37,13 +39,13 @@ def wgan_gp(discriminator, real, fake, labels, weight: float, shares: torch.Tens
         shares: ``[B]``, uniform in [0, 1]: how far from the real image to the generated one the gradient is taken.
     """
     gradients = _gradients_between(discriminator, real, fake, labels, shares)
-    return weight * (gradients.norm(dim=1) - 1).square().mean()
+    return weight * (torch.linalg.vector_norm(gradients, dim=_PIXELS) - 1).square().mean()
 
 
 def lipschitz(discriminator, real, fake, labels, weight: float, shares: torch.Tensor) -> torch.Tensor:
     """weight * E max(0, ||grad D||^2 - 1), one-sided (Birrell et al. 2022); arguments as for :func:`wgan_gp`."""
     gradients = _gradients_between(discriminator, real, fake, labels, shares)
-    return weight * torch.relu(gradients.square().sum(1) - 1).mean()
+    return weight * torch.relu(gradients.square().sum(_PIXELS) - 1).mean()
 
 
 def _gradients_between(discriminator, real, fake, labels, shares):

@@ -9,12 +9,13 @@ becomes a 3 x 3 one with stride 2.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from .. import _checks as checks
-from .._layout import plane_wise
+from .._layout import is_transformed, plane_wise
 from .layer import Layer
 
 _UPSAMPLING_MODES = ("nearest", "bilinear", "bicubic")
@@ -27,10 +28,14 @@ class _Spatial(Layer):
         """The function, of ``[N, C, H, W]``."""
         raise NotImplementedError
 
+    def eager_planes(self, x: torch.Tensor) -> torch.Tensor:
+        """The same, where it need not be traceable."""
+        return self.planes(x)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         checks.tensor("x", x, dims=(4, 5), shape="[B, C, order, H, W] or [B, C, H, W]")
         self._check_size(x)
-        return plane_wise(self.planes, x)
+        return plane_wise(self.eager_planes, x)
 
     def formula(self, x: torch.Tensor) -> torch.Tensor:
         """``forward`` in traceable torch operators alone."""
@@ -104,6 +109,33 @@ class SpatialMaxPool2d(_Pool):
 
     def planes(self, x: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(x, self._windows(x), self.stride, self.padding)
+
+    def eager_planes(self, x: torch.Tensor) -> torch.Tensor:
+        if is_transformed() or not x.requires_grad:
+            return self.planes(x)
+        return _MaxPool.apply(x, self._windows(x), self.stride, self.padding)
+
+
+class _MaxPool(torch.autograd.Function):
+    """``F.max_pool2d`` whose gradient depends on x's shape only.
+
+    Torch's double backward fills a contiguous map of zeros for x, and adds it to the others.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, kernel_size: tuple[int, int], stride: int, padding: int
+    ) -> torch.Tensor:
+        y, index = F.max_pool2d(x, kernel_size, stride, padding, return_indices=True)
+        ctx.save_for_backward(x, index)
+        ctx.windows = kernel_size, (stride, stride), (padding, padding)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:  # type: ignore[override]
+        x, index = ctx.saved_tensors
+        back = torch.ops.aten.max_pool2d_with_indices_backward
+        return back(grad, x.detach(), *ctx.windows, (1, 1), False, index), None, None, None
 
 
 class SpatialBlurPool2d(_Windowed):
