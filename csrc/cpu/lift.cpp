@@ -4,13 +4,15 @@
 
 namespace {
 
-constexpr int64_t kRunBytes = 64 << 10;
+// Of a run's taps, inputs and outputs, which stay in the caches of one core; less where outputs are copied to the slots.
+constexpr int64_t kRunBytes = 64 << 10, kCopiedBytes = 16 << 10;
 
 template <typename T>
 void set_columns(Lifting<T>& job) {
-  // Runs whose taps, inputs and outputs stay in the caches of one core.
   const int64_t sums = job.rank > 1 ? job.order : 1;
-  const int64_t most = kRunBytes / ((2 * job.taps * job.cin + sums * job.cout) * sizeof(T));
+  const int64_t lanes = kernels<T>().lanes;
+  const bool copied = job.rank == 1 && (lanes * sizeof(T) < 64 || job.cout % lanes != 0);  // as in lift.h
+  const int64_t most = (copied ? kCopiedBytes : kRunBytes) / ((2 * job.taps * job.cin + sums * job.cout) * sizeof(T));
   // Equal shares of a row, but whole cache lines, so that stores of most maps are aligned.
   job.columns = round_up(ceil_div(job.out_w, ceil_div(job.out_w, std::max<int64_t>(most, 24))), 16);
 }

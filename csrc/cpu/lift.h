@@ -181,16 +181,22 @@ static void lift_items(const LiftJob<T>& job, int64_t begin, int64_t end, T* scr
   const int64_t slot = job.out_h * job.out_w * job.cout;
   for (int64_t item = begin; item < end; ++item) {
     run.read(job, sizes, item);
-    if (G::sums == 1 && job.cout % LANES<T> == 0) {  // all slots are equal, and nothing is stored beyond a row
-      constexpr int bytes = GCNN_VECTOR_BYTES, copies = G::sums == 1 ? G::out_slots : 1;
-      const auto copied = job.cin == 3 ? lift_entry<3, bytes, copies, T> : lift_entry<0, bytes, copies, T>;
-      copied(job, run, 0, job.y + run.place_in_output(job, slot), slot);
+    T* y = job.y + run.place_in_output(job, slot);
+    if constexpr (G::sums > 1) {
+      for (int k = 0; k < G::sums; ++k) entry(job, run, k, run.sums + k * sizes.sum_row, 0);
+      map_slots<G::sums, G::out_slots>(run.sums, sizes.sum_row, run.size * job.cout, y, slot, [](const auto& f, auto& to)
+                                       __attribute__((always_inline)) { G::synthesise(f, to); });
       continue;
     }
-    for (int k = 0; k < G::sums; ++k) entry(job, run, k, run.sums + k * sizes.sum_row, 0);
-    map_slots<G::sums, G::out_slots>(run.sums, sizes.sum_row, run.size * job.cout, job.y + run.place_in_output(job, slot),
-                                     slot, [](const auto& f, auto& y)
-                                               __attribute__((always_inline)) { G::synthesise(f, y); });
+    // All slots are equal. Vectors that are lines of a cache are stored at once; others would fall on the same sets of it,
+    // slot by slot.
+    if constexpr (G::sums == 1 && GCNN_VECTOR_BYTES == 64)
+      if (job.cout % LANES<T> == 0) {
+        (job.cin == 3 ? lift_entry<3, 64, G::out_slots, T> : lift_entry<0, 64, G::out_slots, T>)(job, run, 0, y, slot);
+        continue;
+      }
+    entry(job, run, 0, run.sums, 0);
+    for (int h = 0; h < G::out_slots; ++h) copy(run.sums, run.size * job.cout, y + h * slot);
   }
 }
 
