@@ -123,9 +123,7 @@ class _MaxPool(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, kernel_size: tuple[int, int], stride: int, padding: int
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, kernel_size: tuple[int, int], stride: int, padding: int) -> torch.Tensor:
         y, index = F.max_pool2d(x, kernel_size, stride, padding, return_indices=True)
         ctx.save_for_backward(x, index)
         ctx.windows = kernel_size, (stride, stride), (padding, padding)

@@ -17,6 +17,7 @@ from layer_properties import (
     settled,
 )
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import gcnn_kernels as gk
 from gcnn_kernels._actions import move_map
@@ -212,12 +213,27 @@ def test_errors():
 
 
 def test_derivatives_of_a_pool_keep_the_memory_format():
-    """Torch's own second derivative of a maximum pool is contiguous."""
+    """Torch's own second derivative of a maximum pool is contiguous, and holds zeros for the map."""
     x = torch.randn(2, 3, 4, 8, 8).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
     y = gk.nn.SpatialMaxPool2d(2)(x)
     maps = []
     y.register_hook(maps.append)
-    (gradient,) = torch.autograd.grad((y * y).sum(), x, create_graph=True)
-    gradient.square().sum().backward()
+    with Called() as called:
+        (gradient,) = torch.autograd.grad((y * y).sum(), x, create_graph=True)
+        gradient.square().sum().backward()
     assert len(maps) == 2
     assert all(m.is_contiguous(memory_format=torch.channels_last_3d) for m in (*maps, gradient, x.grad))
+    assert "aten.max_pool2d_with_indices_backward.default" in called.names
+    assert not {"aten.zeros.default", "aten.zeros_like.default"} & called.names
+
+
+class Called(TorchDispatchMode):
+    """The operators that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(str(function))
+        return function(*args, **(kwargs or {}))
