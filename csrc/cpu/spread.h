@@ -78,11 +78,9 @@ static void spread_rows(const SpreadJob<T>& job, const SpreadScratch<G, T>& size
       const T* from = sums + i * width * columns;
       for (int64_t c = 0; c < width * columns; c += LANES<T>) {
         V p[G::rank], out[G::out_slots];
-#pragma GCC unroll 16
-        for (int q = 0; q < G::rank; ++q) load(p[q], from + q * sizes.s_step + c);
+        load_steps(p, from + c, sizes.s_step);
         G::output(p, out);
-#pragma GCC unroll 8
-        for (int h = 0; h < G::out_slots; ++h) store(to + h * sizes.v_slot + c, out[h]);
+        store_steps(to + c, sizes.v_slot, out);
       }
     }
   }
