@@ -104,6 +104,9 @@ def layers(memory_format, build_stack=stack_by_rot90):
     def plane_wise(function, x):
         return function(x) if x.dim() == 4 else function(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
 
+    def max_pool(layer, x):
+        return plane_wise(layer.planes, x)
+
     replacements = {
         (gk.nn.conv, "lift_conv2d"): lift_conv2d,
         (gk.nn.conv, "group_conv2d"): group_conv2d,
@@ -112,6 +115,7 @@ def layers(memory_format, build_stack=stack_by_rot90):
         (gk.nn.spatial, "plane_wise"): plane_wise,
     }
     with ExitStack() as patches:
+        patches.enter_context(patch.object(gk.nn.SpatialMaxPool2d, "_on_planes", max_pool))
         for (module, name), function in replacements.items():
             patches.enter_context(patch.object(module, name, function))
         yield

@@ -33,7 +33,7 @@ def check_choice(backend: str, algorithm: str = "auto") -> None:
 
 
 def choose(operation: str, x: torch.Tensor, backend: str) -> Backend:
-    """The backend for an operation ("filters", "norm" or "pool") on the tensor x.
+    """The backend for an operation ("filters", "norm", "pool" or "spatial_pool") on the tensor x.
 
     Raises:
         ValueError: if there is no backend of that name.

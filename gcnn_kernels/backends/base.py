@@ -150,6 +150,22 @@ class Pool(Protocol):
         """``[B, C, S, H, W]`` -> ``[B, C, H, W]``: the value at the index; the adjoint of ``group_max_scatter``."""
 
 
+class SpatialPool(Protocol):
+    """Maximum over windows of 2 x 2 pixels that fill the plane, whose corners are counted by rows."""
+
+    def spatial_max(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B, C, S, 2 H, 2 W]`` -> two ``[B, C, S, H, W]``: maximum, its uint8 index from 0 to 3 (first of equals).
+
+        NaN wins over every number, the last one over the others, as in ``F.max_pool2d``.
+        """
+
+    def spatial_max_scatter(self, grad: Tensor, index: Tensor) -> Tensor:
+        """``[B, C, S, H, W]`` -> ``[B, C, S, 2 H, 2 W]``: grad at the index, zero elsewhere."""
+
+    def spatial_max_gather(self, x: Tensor, index: Tensor) -> Tensor:
+        """``[B, C, S, 2 H, 2 W]`` -> ``[B, C, S, H, W]``: the value at the index; the adjoint of the scatter."""
+
+
 class Linear(Protocol):
     """Linear layers between functions on a group, in the basis of its irreps. Tokens are ``[tokens, C, order]``."""
 
@@ -177,7 +193,7 @@ class Backend:
         name: what users ask for it by.
         unavailable: why this backend cannot be used on this machine at all, or None.
         unsupported: why tensors of a device and dtype cannot be served, or None.
-        conv, filters, norm, pool, linear: the operations; one that is None is not served.
+        conv, filters, norm, pool, spatial_pool, linear: the operations; one that is None is not served.
         explicit_only: why automatic choice passes over this backend although it could serve, or None.
     """
 
@@ -188,6 +204,7 @@ class Backend:
     filters: Filters | None = None
     norm: Norm | None = None
     pool: Pool | None = None
+    spatial_pool: SpatialPool | None = None
     linear: Linear | None = None
     explicit_only: Callable[[], str | None] = lambda: None
 

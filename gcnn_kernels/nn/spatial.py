@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from .. import _checks as checks
 from .._layout import is_transformed, plane_wise
+from ..ops.library import OPS
 from .layer import Layer
 
 _UPSAMPLING_MODES = ("nearest", "bilinear", "bicubic")
@@ -35,6 +36,9 @@ class _Spatial(Layer):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         checks.tensor("x", x, dims=(4, 5), shape="[B, C, order, H, W] or [B, C, H, W]")
         self._check_size(x)
+        return self._on_planes(x)
+
+    def _on_planes(self, x: torch.Tensor) -> torch.Tensor:
         return plane_wise(self.eager_planes, x)
 
     def formula(self, x: torch.Tensor) -> torch.Tensor:
@@ -109,6 +113,14 @@ class SpatialMaxPool2d(_Pool):
 
     def planes(self, x: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(x, self._windows(x), self.stride, self.padding)
+
+    def _on_planes(self, x: torch.Tensor) -> torch.Tensor:
+        # Torch's kernel for CPUs is good at many channels only, and keeps an index of 8 bytes.
+        if x.device.type != "cpu" or self.stride != 2 or self.padding or self._windows(x) != (2, 2):
+            return super()._on_planes(x)
+        if x.dim() == 5:
+            return OPS.spatial_max(x, "auto")[0]
+        return OPS.spatial_max(x.unsqueeze(2), "auto")[0].squeeze(2)
 
     def eager_planes(self, x: torch.Tensor) -> torch.Tensor:
         if is_transformed() or not x.requires_grad:

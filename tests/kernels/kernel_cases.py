@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 
 from gcnn_kernels._layout import map_format, plane_format
 from gcnn_kernels.backends import BACKENDS
@@ -154,6 +155,30 @@ def check_statistics_without_cancellation(backend, device, dtype, memory_format)
     assert_close(mean, x.double().mean((0, 2, 3, 4)), 1e-6, "mean")
     relative = (found.double().cpu() - var).abs() / var
     assert relative.max() <= 1e-5, relative
+
+
+def check_spatial_pool(backend, device, dtype, shape, memory_format):
+    """Maxima of 2 x 2 pixels (with ties and NaN), scatter and gather: exactly torch's. ``shape`` is the maxima's."""
+    height, width = 2 * shape[3], 2 * shape[4]
+    x = torch.randint(-3, 4, (*shape[:3], height, width)).to(device, dtype)
+    x[torch.rand(x.shape, device=device) < 0.05] = float("nan")
+    planes = x.flatten(0, 2)[None]
+    value, place = F.max_pool2d(planes, 2, return_indices=True)
+    index = 2 * (place // width % 2) + place % 2
+    grad = torch.randn(shape).to(device, dtype)
+    scattered = F.max_unpool2d(grad.view_as(value).double(), place, 2).to(dtype)
+
+    with poisoned():
+        found_value, found_index = backend.spatial_pool.spatial_max(x.contiguous(memory_format=memory_format))
+        found_scattered = backend.spatial_pool.spatial_max_scatter(grad, found_index)
+        found = backend.spatial_pool.spatial_max_gather(found_scattered, found_index)
+    for result in (found_value, found_index, found_scattered, found):
+        assert result.is_contiguous(memory_format=memory_format)
+    assert found_value.dtype == dtype and found_index.dtype == torch.uint8
+    assert torch.equal(found_value.nan_to_num(9), value.view(shape).nan_to_num(9))
+    assert torch.equal(found_index, index.view(shape).to(torch.uint8))
+    assert torch.equal(found_scattered, scattered.view(x.shape))
+    assert torch.equal(found, grad)
 
 
 def check_pool(backend, device, dtype, shape, memory_format):

@@ -16,7 +16,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_cases import FORMATS, TOLERANCES, assert_close, check_filters, check_norm, check_pool, poisoned
+from kernel_cases import (
+    FORMATS,
+    TOLERANCES,
+    assert_close,
+    check_filters,
+    check_norm,
+    check_pool,
+    check_spatial_pool,
+    poisoned,
+)
 from torch.utils import cpp_extension
 
 from gcnn_kernels.backends.base import Backend
@@ -24,6 +33,7 @@ from gcnn_kernels.backends.compiled import CompiledFilters, CompiledPool
 from gcnn_kernels.backends.cpu import cost, linear
 from gcnn_kernels.backends.cpu.conv import CpuConv
 from gcnn_kernels.backends.cpu.norm import CpuNorm
+from gcnn_kernels.backends.cpu.spatial_pool import CpuSpatialPool
 from gcnn_kernels.backends.problem import ConvProblem
 from gcnn_kernels.backends.reference import conv as reference
 from gcnn_kernels.backends.reference import linear as irreps
@@ -121,6 +131,7 @@ def backend(emulated, monkeypatch) -> Backend:
     return Backend(
         "cpu", lambda: None, lambda device, dtype: None,
         conv=CpuConv(filters), filters=filters, norm=CpuNorm(emulated), pool=CompiledPool(emulated),
+        spatial_pool=CpuSpatialPool(emulated),
     )  # fmt: skip
 
 
@@ -195,11 +206,12 @@ def test_linear(backend, group):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("memory_format", FORMATS)
-def test_norm_and_pool(backend, dtype, memory_format):
+def test_norm_and_pools(backend, dtype, memory_format):
     torch.manual_seed(0)
     for shape, affine, slope in (((2, 3, 4, 5, 5), "none", 1.0), ((3, 37, 8, 9, 8), "per sample", 0.2)):
         check_norm(backend, "cpu", dtype, shape, memory_format, affine, slope)
         check_pool(backend, "cpu", dtype, shape, memory_format)
+        check_spatial_pool(backend, "cpu", dtype, shape, memory_format)
 
 
 @pytest.mark.parametrize(("group", "in_slots"), [("p4", 1), ("p4", 4), ("p4m", 8)])

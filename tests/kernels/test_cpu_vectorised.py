@@ -1,4 +1,4 @@
-"""The loops of norm, pool and cosets are vectorised for every instruction set, by the compiler's own report."""
+"""The loops of norm, pools and cosets are vectorised for every instruction set, by the compiler's own report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = shutil.which("g++")
-SOURCES = ("norm", "pool", "cosets")
+SOURCES = ("norm", "pool", "spatial_pool", "cosets")
 WIDTHS = (16, 32, 64)  # bytes of a vector: portable, AVX2, AVX-512
 
 

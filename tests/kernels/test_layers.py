@@ -212,10 +212,11 @@ def test_errors():
             call()
 
 
-def test_derivatives_of_a_pool_keep_the_memory_format():
+@pytest.mark.parametrize("windows", [(2,), (3, 2, 1)])
+def test_derivatives_of_a_pool_keep_the_memory_format(windows):
     """Torch's own second derivative of a maximum pool is contiguous, and holds zeros for the map."""
     x = torch.randn(2, 3, 4, 8, 8).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
-    y = gk.nn.SpatialMaxPool2d(2)(x)
+    y = gk.nn.SpatialMaxPool2d(*windows)(x)
     maps = []
     y.register_hook(maps.append)
     with Called() as called:
@@ -223,7 +224,8 @@ def test_derivatives_of_a_pool_keep_the_memory_format():
         gradient.square().sum().backward()
     assert len(maps) == 2
     assert all(m.is_contiguous(memory_format=torch.channels_last_3d) for m in (*maps, gradient, x.grad))
-    assert "aten.max_pool2d_with_indices_backward.default" in called.names
+    backward = "gcnn_kernels.spatial_max_scatter" if windows == (2,) else "aten.max_pool2d_with_indices_backward"
+    assert f"{backward}.default" in called.names
     assert not {"aten.zeros.default", "aten.zeros_like.default"} & called.names
 
 

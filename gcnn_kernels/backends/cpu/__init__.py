@@ -10,6 +10,7 @@ from ..compiled import CompiledFilters, CompiledPool
 from . import linear
 from .conv import CpuConv
 from .norm import CpuNorm
+from .spatial_pool import CpuSpatialPool
 
 
 def unavailable() -> str | None:
@@ -30,5 +31,6 @@ BACKEND = Backend(
     filters=_filters,
     norm=CpuNorm(torch.ops.gcnn_cpu),
     pool=CompiledPool(torch.ops.gcnn_cpu),
+    spatial_pool=CpuSpatialPool(torch.ops.gcnn_cpu),
     linear=linear,
 )

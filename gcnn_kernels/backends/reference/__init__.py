@@ -9,7 +9,7 @@ The sums over t are convolutions with the filters of all h stacked (Cohen & Well
 from __future__ import annotations
 
 from ..base import Backend
-from . import conv, filters, linear, norm, pool
+from . import conv, filters, linear, norm, pool, spatial_pool
 
 BACKEND = Backend(
     "reference",
@@ -19,5 +19,6 @@ BACKEND = Backend(
     filters=filters,
     norm=norm,
     pool=pool,
+    spatial_pool=spatial_pool,
     linear=linear,
 )
