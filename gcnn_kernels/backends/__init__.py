@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 from .._checks import one_of
@@ -42,6 +44,7 @@ def choose(operation: str, x: torch.Tensor, backend: str) -> Backend:
     return _choose(operation, x.device, x.dtype, backend, lambda: f"{operation} on a {x.dtype} tensor on {x.device}")
 
 
+@lru_cache(maxsize=1024)
 def choose_for_conv(problem: ConvProblem, algorithm: str, backend: str) -> tuple[Backend, str]:
     """The backend and the algorithm for a convolution; raises like :func:`choose`."""
     if algorithm != "auto" and algorithm not in ALGORITHMS:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import cast
 
 import torch
 
@@ -46,6 +47,14 @@ class ConvProblem:
     device: torch.device
     groups: int = 1
     cosets: int = 1
+    _hash: int | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        """That of the fields, kept: every call looks its tables up by the problem."""
+        if self._hash is None:
+            values = tuple(getattr(self, f.name) for f in fields(self) if f.compare)
+            object.__setattr__(self, "_hash", hash(values))
+        return cast(int, self._hash)
 
     @classmethod
     def of(

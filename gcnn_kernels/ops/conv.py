@@ -6,6 +6,8 @@ Maps over a group finer than the grid have the group's slots, ``[B, C, |H|, H, W
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .._layout import map_format, sum_per_map
 from ..backends import ConvProblem, choose_for_conv
 from ..backends.base import accumulator
@@ -20,18 +22,18 @@ _GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algo
 
 
 def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
-    problem = _problem("conv", x.shape, weight.shape, x, group, (stride, padding, dilation), groups)
+    problem = _known_problem("conv", x, x.shape, weight.shape, group, stride, padding, dilation, groups)
     return _kernels(problem, algorithm, backend).conv(problem, x, weight, bias)
 
 
 def _conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
-    problem = _problem("conv", x.shape, weight.shape, x, group, (stride, padding, dilation), groups)
+    problem = _problem("conv", x.dtype, x.device, x.shape, weight.shape, group, stride, padding, dilation, groups)
     return x.new_empty(joined_shape(problem.out_shape, problem.cosets)).contiguous(memory_format=map_format(x))
 
 
 def _conv_input_grad(grad, weight, size, group, stride, padding, dilation, algorithm, backend, groups=1):
-    x_shape = _input_shape(grad, weight, size, group, groups)
-    problem = _problem("conv_input_grad", x_shape, weight.shape, grad, group, (stride, padding, dilation), groups)
+    shape = _input_shape(grad, weight, size, group, groups)
+    problem = _known_problem("conv_input_grad", grad, shape, weight.shape, group, stride, padding, dilation, groups)
     _check_grad(grad, problem)
     return _kernels(problem, algorithm, backend).conv_input_grad(problem, grad, weight)
 
@@ -43,7 +45,7 @@ def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, 
 
 def _conv_weight_grad(grad, x, kernel, group, stride, padding, dilation, algorithm, backend, groups=1):
     shape = _filter_shape(grad, x, kernel, group, groups)
-    problem = _problem("conv_weight_grad", x.shape, shape, grad, group, (stride, padding, dilation), groups)
+    problem = _known_problem("conv_weight_grad", grad, x.shape, shape, group, stride, padding, dilation, groups)
     _check_grad(grad, problem)
     return _kernels(problem, algorithm, backend).conv_weight_grad(problem, grad, x)
 
@@ -52,8 +54,7 @@ def _conv_weight_grad_fake(grad, x, kernel, group, stride, padding, dilation, al
     return grad.new_empty(_filter_shape(grad, x, kernel, group, groups))
 
 
-def _problem(op, x_shape, weight_shape, like, group, geometry, groups):
-    stride, padding, dilation = geometry
+def _problem(op, dtype, device, x_shape, weight_shape, group, stride, padding, dilation, groups):
     point = point_group(group)
     if point.cosets > 1 and x_shape[2] > 1:
         if point.grid_subgroup.order == 1:
@@ -62,8 +63,17 @@ def _problem(op, x_shape, weight_shape, like, group, geometry, groups):
         x_shape = (batch, channels * point.cosets, slots // point.cosets, *size)
     return ConvProblem.of(
         op, x_shape, weight_shape, group=point.grid_subgroup, stride=stride, padding=padding, dilation=dilation,
-        dtype=like.dtype, device=like.device, groups=groups, cosets=point.cosets,
+        dtype=dtype, device=device, groups=groups, cosets=point.cosets,
     )  # fmt: skip
+
+
+_kept_problem = lru_cache(maxsize=1024)(_problem)
+
+
+def _known_problem(op, like, x_shape, weight_shape, group, stride, padding, dilation, groups):
+    """``_problem``, kept; sizes are numbers where kernels run, not symbols."""
+    geometry = tuple(stride), tuple(padding), tuple(dilation)
+    return _kept_problem(op, like.dtype, like.device, tuple(x_shape), tuple(weight_shape), group, *geometry, groups)
 
 
 def _input_shape(grad, weight, size, group, groups):

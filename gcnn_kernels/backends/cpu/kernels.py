@@ -6,6 +6,8 @@ They compute in float32 and float64; half precision is converted.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,38 +21,19 @@ from .correlations import correlations, entry_transform, tap_transform
 
 def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x; with cosets in planes only."""
-    backward = problem.adjoint
     dtype = accumulator(x.dtype)
-    form, spread = cost.conv_form(problem, backward)
-    if form == "parts":
+    call = _conv_call(problem, dtype)
+    if call is None:
         biases = [None] * problem.groups if bias is None else bias.chunk(problem.groups)
         parts = zip(x.chunk(problem.groups, 1), weight.chunk(problem.groups), biases, strict=True)
         return torch.cat([conv(_part(problem), *part) for part in parts], 1)
-    tables = _tables(problem, dtype, form, backward)
-    weight = weight.to(dtype).contiguous()
     if bias is not None:
         bias = bias.to(dtype).contiguous()
+        if call.bias_copies > 1:
+            bias = bias.repeat_interleave(call.bias_copies)
     y = torch.empty(problem.computed_shape, dtype=dtype, device=x.device, memory_format=torch.channels_last_3d)
-    if form == "taps":
-        taps = tap_transform(problem.group, problem.kernel, dtype)
-        torch.ops.gcnn_cpu.lift(channels_last(x, dtype), weight, bias, tables.shifts, *taps.tables, *tables.mul, y)
-    elif form == "planes":
-        if bias is not None and problem.cosets > 1:
-            bias = bias.repeat_interleave(problem.cosets)
-        torch.ops.gcnn_cpu.planar(
-            channels_last(x, dtype), weight, bias, problem.groups, problem.cosets, backward,
-            tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, y,
-        )  # fmt: skip
-    elif form == "depthwise":
-        torch.ops.gcnn_cpu.depthwise_fourier(
-            channels_last(x, dtype), weight, bias, problem.cosets, backward,
-            tables.shifts, tables.sources, entry_transform(problem.group, dtype), *tables.mul, *tables.div, y,
-        )  # fmt: skip
-    else:
-        torch.ops.gcnn_cpu.conv(
-            channels_last(x, dtype), weight, bias, backward, spread, form == "stack",
-            tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, y,
-        )  # fmt: skip
+    compute = getattr(torch.ops.gcnn_cpu, call.operator)
+    compute(channels_last(x, dtype), weight.to(dtype).contiguous(), bias, *call.tables, y)
     return to_map_format(y.to(x.dtype), like=x)
 
 
@@ -59,34 +42,79 @@ conv_input_grad = conv
 
 def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
     dtype = accumulator(x.dtype)
+    call = _weight_grad_call(problem, dtype)
+    if call is None:
+        parts = zip(grad.chunk(problem.groups, 1), x.chunk(problem.groups, 1), strict=True)
+        return torch.cat([conv_weight_grad(_part(problem), *part) for part in parts])
+    grad, x = channels_last(grad, dtype), channels_last(x, dtype)
+    weight_grad = torch.empty(problem.weight_shape, dtype=dtype, device=x.device)
+    compute = getattr(torch.ops.gcnn_cpu, call.operator)
+    compute(*((x, grad) if call.swapped else (grad, x)), *call.tables, weight_grad)
+    return weight_grad.to(problem.dtype)
+
+
+class _Call(NamedTuple):
+    """A call of the binary, but for the problem's own tensors.
+
+    Attributes:
+        operator: its name.
+        tables: what it takes between these tensors and the result.
+        bias_copies: how often each number of the bias is repeated.
+        swapped: whether the weight gradient takes the input before the output's gradient.
+    """
+
+    operator: str
+    tables: tuple[Any, ...]
+    bias_copies: int = 1
+    swapped: bool = False
+
+
+@lru_cache(maxsize=1024)
+def _conv_call(problem: ConvProblem, dtype: torch.dtype) -> _Call | None:
+    """None if the groups are convolved one by one."""
+    backward = problem.adjoint
+    form, spread = cost.conv_form(problem, backward)
+    if form == "parts":
+        return None
+    found = _tables(problem, dtype, form, backward)
+    steps = *found.mul, *found.div
+    if form == "taps":
+        taps = tap_transform(problem.group, problem.kernel, dtype)
+        return _Call("lift", (found.shifts, *taps.tables, *found.mul))
+    if form == "planes":
+        parts = problem.groups, problem.cosets, backward
+        tables = *parts, found.shifts, found.sources, found.matrix, *steps
+        return _Call("planar", tables, bias_copies=problem.cosets)
+    if form == "depthwise":
+        transform = entry_transform(problem.group, dtype)
+        tables = problem.cosets, backward, found.shifts, found.sources, transform, *steps
+        return _Call("depthwise_fourier", tables)
+    tables = backward, spread, form == "stack", found.shifts, found.sources, found.matrix, *steps
+    return _Call("conv", tables)
+
+
+@lru_cache(maxsize=1024)
+def _weight_grad_call(problem: ConvProblem, dtype: torch.dtype) -> _Call | None:
+    """None if the groups are convolved one by one."""
     # Of the two maps, one is gathered: in the backward correlation that is the output gradient.
     form, backward = cost.weight_grad_form(problem)
     if form == "parts":
-        parts = zip(grad.chunk(problem.groups, 1), x.chunk(problem.groups, 1), strict=True)
-        return torch.cat([conv_weight_grad(_part(problem), *part) for part in parts])
-    tables = _tables(problem, dtype, form, backward)
-    grad, x = channels_last(grad, dtype), channels_last(x, dtype)
-    weight_grad = torch.empty(problem.weight_shape, dtype=dtype, device=x.device)
-    outer, inner = (x, grad) if backward else (grad, x)
+        return None
+    found = _tables(problem, dtype, form, backward)
     if form == "taps":
         taps = tap_transform(problem.group, problem.kernel, dtype)
-        torch.ops.gcnn_cpu.lift_weight_grad(grad, x, tables.shifts, *taps.tables, *tables.mul, weight_grad)
-    elif form == "planes":
-        torch.ops.gcnn_cpu.planar_weight_grad(
-            outer, inner, problem.groups, problem.cosets, backward,
-            tables.shifts, tables.sources, tables.matrix, *tables.mul, weight_grad,
-        )  # fmt: skip
-    elif form == "depthwise":
-        torch.ops.gcnn_cpu.depthwise_fourier_weight_grad(
-            grad, x, problem.cosets,
-            tables.shifts, tables.sources, entry_transform(problem.group, dtype), *tables.mul, weight_grad,
-        )  # fmt: skip
-    else:
-        torch.ops.gcnn_cpu.conv_weight_grad(
-            outer, inner, backward, form == "stack",
-            tables.shifts, tables.sources, tables.matrix, *tables.mul, *tables.div, weight_grad,
-        )  # fmt: skip
-    return weight_grad.to(problem.dtype)
+        return _Call("lift_weight_grad", (found.shifts, *taps.tables, *found.mul))
+    if form == "planes":
+        parts = problem.groups, problem.cosets, backward
+        tables = *parts, found.shifts, found.sources, found.matrix, *found.mul
+        return _Call("planar_weight_grad", tables, swapped=backward)
+    if form == "depthwise":
+        transform = entry_transform(problem.group, dtype)
+        tables = problem.cosets, found.shifts, found.sources, transform, *found.mul
+        return _Call("depthwise_fourier_weight_grad", tables)
+    steps = *found.mul, *found.div
+    tables = backward, form == "stack", found.shifts, found.sources, found.matrix, *steps
+    return _Call("conv_weight_grad", tables, swapped=backward)
 
 
 def _part(problem):
