@@ -12,6 +12,7 @@ from torch.autograd import forward_ad
 LIBRARY = torch.library.Library("gcnn_kernels", "DEF")
 OPS = torch.ops.gcnn_kernels
 
+_DEVICES = {_C.DispatchKey.CPU, _C.DispatchKey.CUDA}
 _AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 
@@ -55,13 +56,13 @@ def define(
             LIBRARY.impl(name, _autocast_kernel(name, device_type), key)
     if backward is not None:
         operator = getattr(OPS, name).default
-        differentiate = _autograd_kernel(operator, save, backward, jvp or _multilinear(operator, linear), composed)
+        differentiate = _autograd_kernel(operator, kernel, save, backward, jvp or _multilinear(operator, linear), composed)
         LIBRARY.impl(name, differentiate, "Autograd", with_keyset=True)
     if batched is not None:
         torch.library.register_vmap(f"gcnn_kernels::{name}", batched, lib=LIBRARY)
 
 
-def _autograd_kernel(operator, save, backward, jvp, composed):
+def _autograd_kernel(operator, kernel, save, backward, jvp, composed):
     """What the dispatcher calls first: it hands on to the kernels and puts a node for ``backward`` into the graph.
 
     ``torch.library.register_autograd`` would do for reverse mode outside of ``torch.func``, no further.
@@ -99,8 +100,10 @@ def _autograd_kernel(operator, save, backward, jvp, composed):
         transformed = _C._are_functorch_transforms_active()
         if composed is not None and (tangents is not None or (backwards and transformed)):
             return composed(*args)
+        below = keyset & after_autograd
         with _C._AutoDispatchBelowAutograd(), _C._ExcludeDispatchKeyGuard(views):
-            output = operator.redispatch(keyset & after_autograd, *args)
+            direct = below.highestPriorityTypeId() in _DEVICES
+            output = kernel(*args) if direct else operator.redispatch(below, *args)
         if tangents is None and not backwards:
             return output
         tangent = None if tangents is None else jvp(_primals(args), tangents, output)
