@@ -1,4 +1,4 @@
-"""The cases: every convolution, norm and group pooling of the networks of Dey et al. 2021, read off the networks.
+"""The cases: every convolution, norm and maximum pooling of the networks of Dey et al. 2021, read off the networks.
 
 Each network is run once on tensors without data; hooks note what its layers see. So nothing here repeats the tables,
 and the layer of the plain CNN that corresponds to a layer of the G-CNN is the one at the same place in its network.
@@ -82,7 +82,11 @@ class ConvCase:
 
 @dataclass(frozen=True)
 class MapCase:
-    """A batch norm with ReLU ("norm") or a maximum over the group ("pool") of ``[batch, channels, order, *size]``."""
+    """A layer of maps ``[batch, channels, order, *size]``.
+
+    Attributes:
+        kind: "norm", a batch norm with ReLU; "pool", the maximum over the group; "spatial pool", that over 2 x 2 pixels.
+    """
 
     name: str
     kind: str
@@ -200,17 +204,17 @@ def convolutions(dataset: str, group: str) -> list[ConvCase]:
 
 @cache
 def map_cases() -> tuple[MapCase, ...]:
-    """The batch norms and the maxima over the group of all data sets, equal shapes once; not those of plain maps."""
+    """The batch norms and maxima of all data sets, equal shapes once; not those of plain maps."""
     cases = [case for dataset in BATCHES for case in maps(dataset, PRESETS[dataset].group)]
     return _distinct([case for case in cases if case.group != "p1"])
 
 
 def maps(dataset: str, group: str) -> list[MapCase]:
-    """All batch norms and maxima over the group of a data set's networks; those of plain maps over p1."""
+    """All batch norms and maxima of a data set's networks; those of plain maps over p1."""
     cases = []
     for path, layer in _layers(dataset, group).items():
-        if isinstance(layer.module, (*_NORMS, gk.nn.GroupMaxPool)):
-            kind = "norm" if isinstance(layer.module, _NORMS) else "pool"
+        if isinstance(layer.module, (*_NORMS, *_POOLS)):
+            kind = "norm" if isinstance(layer.module, _NORMS) else _POOLS[type(layer.module)]
             _, channels, *slots, height, width = layer.in_shape
             conditional = isinstance(layer.module, gk.nn.ConditionalGroupBatchNorm2d)
             batch = _halved(BATCHES[dataset], height * width, MAX_MAP_PIXELS)
@@ -247,6 +251,7 @@ def layer_cases() -> tuple[LayerCase, ...]:
 
 _CONVOLUTIONS = (gk.nn.LiftingConv2d, gk.nn.GroupConv2d)
 _NORMS = (gk.nn.GroupBatchNorm2d, gk.nn.ConditionalGroupBatchNorm2d)
+_POOLS = {gk.nn.GroupMaxPool: "pool", gk.nn.SpatialMaxPool2d: "spatial pool"}
 
 
 @dataclass(frozen=True)
@@ -273,7 +278,7 @@ def _layers(dataset, group) -> dict[str, _Layer]:
         generator, discriminator = build_generator(dataset, group), build_discriminator(dataset, group)
         for player, network in (("G", generator), ("D", discriminator)):
             for path, module in network.named_modules():
-                if isinstance(module, (*_CONVOLUTIONS, *_NORMS, gk.nn.GroupMaxPool)):
+                if isinstance(module, (*_CONVOLUTIONS, *_NORMS, *_POOLS)):
                     module.register_forward_hook(note(f"{player}-{_readable(path, module)}"))
         labels = torch.zeros(2, dtype=torch.long)
         discriminator(generator(torch.empty(2, generator.latent_dim), labels), labels)

@@ -138,3 +138,7 @@ def group_batch_norm(
 
 def group_max_pool(x):
     return x.squeeze(2) if x.shape[2] == 1 else x.max(2).values
+
+
+def spatial_max_pool(x):
+    return F.max_pool2d(x.flatten(1, 2), 2).unflatten(1, x.shape[1:3])

@@ -1,4 +1,4 @@
-"""Group batch norm with affine map and ReLU, and the maximum over the group, against plain torch."""
+"""Group batch norm with affine map and ReLU, and maxima over the group and the plane, against plain torch."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ def _functions(case, statistics):
     """Ours and the naive one."""
     if case.kind == "pool":
         return gk.group_max_pool, naive.group_max_pool
+    if case.kind == "spatial pool":
+        return gk.nn.SpatialMaxPool2d(2), naive.spatial_max_pool
     return _norm(gk.group_batch_norm, case, statistics), _norm(naive.group_batch_norm, case, statistics)
 
 
@@ -61,8 +63,9 @@ def _draw(case, precision):
     where = device.current().torch_device
     random = {"generator": torch.Generator(where).manual_seed(0), "device": where}
     x = torch.randn(case.shape, **random).to(precision.dtype)
-    if case.kind == "pool":
-        return {"x": x, "affine": [], "dy": torch.randn(x[:, :, 0].shape, **random).to(precision.dtype)}
+    if case.kind != "norm":
+        pooled = x[:, :, 0] if case.kind == "pool" else x[..., ::2, ::2]
+        return {"x": x, "affine": [], "dy": torch.randn(pooled.shape, **random).to(precision.dtype)}
     affine_shape = (case.batch, case.channels) if case.conditional else (case.channels,)
     affine = torch.randn(2, *affine_shape, **random).to(precision.dtype if case.conditional else torch.float32)
     dy = torch.randn(case.shape, **random).to(precision.dtype)
@@ -117,6 +120,6 @@ def least_bytes(case, mode, dtype):
     if case.kind == "norm":
         forward, backward = 3 * elements * dtype.itemsize, 5 * elements * dtype.itemsize
     else:  # the index of the maximum is one byte
-        pooled = elements // case.shape[2]
+        pooled = elements // (case.shape[2] if case.kind == "pool" else 4)
         forward = backward = (elements + pooled) * dtype.itemsize + pooled
     return forward if mode == "forward" else forward + backward

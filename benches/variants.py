@@ -37,6 +37,8 @@ def programs(dataset: str, batch: int, dtype: torch.dtype = torch.bfloat16) -> d
 
 def _run_map(case: MapCase, dtype: torch.dtype) -> None:
     """A norm with ReLU or a maximum over the group, and what follows from it backward, in channels_last_3d."""
+    if case.kind == "spatial pool":  # torch's own kernels on GPUs
+        return
     x = torch.empty(case.shape, dtype=dtype, device="meta", memory_format=torch.channels_last_3d)
     if case.kind == "pool":
         value, index = pool.group_max(x)

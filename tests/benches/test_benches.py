@@ -63,7 +63,7 @@ def test_cases_cover_the_networks():
     case = by_name["anhir-G-block3-conv1-p4m"]  # Table 7: 90 -> 45 maps at 32 x 32, 256 -> 128 in the plain CNN
     assert (case.in_channels, case.out_channels, case.in_size, case.in_slots) == (90, 45, (32, 32), 8)
     assert (case.plain.in_channels, case.plain.out_channels, case.plain.group) == (256, 128, "p1")
-    assert {case.kind for case in map_cases()} == {"norm", "pool"}
+    assert {case.kind for case in map_cases()} == {"norm", "pool", "spatial pool"}
 
 
 @pytest.fixture
