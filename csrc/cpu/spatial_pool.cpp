@@ -12,6 +12,8 @@ using torch::stable::Tensor;
 
 constexpr int64_t kBlock = 1024;   // numbers that stay in the first-level cache
 constexpr int64_t kVector = 16;    // what runs are widened to multiples of
+constexpr int64_t kAhead = 1024;   // numbers from where a row is read to where it is fetched
+constexpr int64_t kLine = 64;      // bytes that are fetched at once
 constexpr int64_t kGrain = 32768;  // elements of the map worth a thread
 
 struct Windows {
@@ -44,21 +46,28 @@ void for_each_block(const Windows& w, const Body& body) {
   });
 }
 
-template <int STEP>
-struct Along {};  // neighbours in a vector are so far apart in the map
+template <int64_t N>
+using Constant = std::integral_constant<int64_t, N>;
 
-// body(Along<STEP>, number, pixel, n) for runs of n numbers, the block's from `number` on. A widened run ends before `end`.
+// body(step, number, pixel, n) for runs of n numbers, the block's from `number` on; neighbours are `step` apart in the map.
+// A widened run ends before `end`. Few channels have the loop of one vector, unrolled.
 template <typename Body>
 void for_each_run(const Windows& w, const Block& block, int64_t end, const Body& body) {
-  if (w.channels == 1) return body(Along<2>{}, int64_t(0), block.pixel, block.count);
+  if (w.channels == 1) return body(Constant<2>{}, int64_t(0), block.pixel, block.count);
   const int64_t widened = (block.run + kVector - 1) / kVector * kVector;
   for (int64_t i = 0, pixel = block.pixel; i < block.count; ++i, pixel += 2 * w.channels) {
-    body(Along<1>{}, i * block.run, pixel, pixel + widened <= end ? widened : block.run);
+    if (pixel + widened > end) {
+      body(Constant<1>{}, i * block.run, pixel, block.run);
+    } else if (widened == kVector) {
+      body(Constant<1>{}, i * block.run, pixel, Constant<kVector>{});
+    } else {
+      body(Constant<1>{}, i * block.run, pixel, widened);
+    }
   }
 }
 
-template <int STEP, typename T, typename A>
-void max_of_run(const T* x, int64_t right, int64_t below, int64_t n, A* best, int32_t* where) {
+template <int STEP, typename N, typename T, typename A>
+void max_of_run(const T* x, int64_t right, int64_t below, N n, A* best, int32_t* where) {
 #pragma omp simd
   for (int64_t j = 0; j < n; ++j) {
     A most = static_cast<A>(x[STEP * j]);
@@ -83,8 +92,12 @@ void max_over_windows(const Windows& w, const T* x, T* value, uint8_t* index) {
   for_each_block(w, [=](const Block& block) {
     A best[kBlock + kVector];
     int32_t where[kBlock + kVector];
-    for_each_run(w, block, readable, [&]<int STEP>(Along<STEP>, int64_t number, int64_t pixel, int64_t n) {
-      max_of_run<STEP>(x + pixel, w.channels, w.line(), n, best + number, where + number);
+    for_each_run(w, block, readable, [&](auto step, int64_t number, int64_t pixel, auto n) {
+      for (int64_t i = kAhead; i < kAhead + 2 * w.channels; i += kLine / sizeof(T)) {
+        __builtin_prefetch(x + pixel + i);
+        __builtin_prefetch(x + pixel + w.line() + i);
+      }
+      max_of_run<step.value>(x + pixel, w.channels, w.line(), n, best + number, where + number);
     });
     T* to = value + block.window;
     uint8_t* to_index = index + block.window;
@@ -95,8 +108,8 @@ void max_over_windows(const Windows& w, const T* x, T* value, uint8_t* index) {
 }
 
 // Numbers, as bits, go to the corner that `corner` says.
-template <int STEP, typename Bits>
-void scatter_run(const Bits* number, const Bits* corner, Bits which, int64_t n, Bits* to) {
+template <int STEP, typename N, typename Bits>
+void scatter_run(const Bits* number, const Bits* corner, Bits which, N n, Bits* to) {
 #pragma omp simd
   for (int64_t j = 0; j < n; ++j) to[STEP * j] = number[j] & -Bits(corner[j] == which);
 }
@@ -109,17 +122,17 @@ void scatter(const Windows& w, const Bits* grad, const uint8_t* index, Bits* map
 #pragma omp simd
     for (int64_t j = 0; j < block.count * block.run; ++j) corner[j] = index[block.window + j];
     const int64_t end = block.run == w.channels ? block.pixel + (2 * block.count - 1) * w.channels : 0;
-    for_each_run(w, block, end, [&]<int STEP>(Along<STEP>, int64_t from, int64_t pixel, int64_t n) {
+    for_each_run(w, block, end, [&](auto step, int64_t from, int64_t pixel, auto n) {
       for (int which = 0; which < 4; ++which) {
         Bits* to = map + pixel + which / 2 * w.line() + which % 2 * w.channels;
-        scatter_run<STEP>(number + from, corner + from, Bits(which), n, to);
+        scatter_run<step.value>(number + from, corner + from, Bits(which), n, to);
       }
     });
   });
 }
 
-template <int STEP, typename Bits>
-void gather_run(const Bits* x, int64_t right, int64_t below, const Bits* corner, int64_t n, Bits* number) {
+template <int STEP, typename N, typename Bits>
+void gather_run(const Bits* x, int64_t right, int64_t below, const Bits* corner, N n, Bits* number) {
 #pragma omp simd
   for (int64_t j = 0; j < n; ++j) {
     number[j] = (x[STEP * j] & -Bits(corner[j] == 0)) | (x[STEP * j + right] & -Bits(corner[j] == 1)) |
@@ -134,8 +147,8 @@ void gather(const Windows& w, const Bits* map, const uint8_t* index, Bits* value
     Bits number[kBlock + kVector], corner[kBlock + kVector];
 #pragma omp simd
     for (int64_t j = 0; j < block.count * block.run; ++j) corner[j] = index[block.window + j];
-    for_each_run(w, block, readable, [&]<int STEP>(Along<STEP>, int64_t to, int64_t pixel, int64_t n) {
-      gather_run<STEP>(map + pixel, w.channels, w.line(), corner + to, n, number + to);
+    for_each_run(w, block, readable, [&](auto step, int64_t to, int64_t pixel, auto n) {
+      gather_run<step.value>(map + pixel, w.channels, w.line(), corner + to, n, number + to);
     });
     std::copy_n(number, block.count * block.run, value + block.window);
   });
