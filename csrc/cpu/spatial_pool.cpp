@@ -12,7 +12,7 @@ using torch::stable::Tensor;
 
 constexpr int64_t kBlock = 1024;   // numbers that stay in the first-level cache
 constexpr int64_t kVector = 16;    // what runs are widened to multiples of
-constexpr int64_t kAhead = 1024;   // numbers from where a row is read to where it is fetched
+constexpr int64_t kAhead = 4096;   // numbers from where a row is read to where it is fetched
 constexpr int64_t kLine = 64;      // bytes that are fetched at once
 constexpr int64_t kGrain = 32768;  // elements of the map worth a thread
 
