@@ -85,7 +85,7 @@ class MapCase:
     """A layer of maps ``[batch, channels, order, *size]``.
 
     Attributes:
-        kind: "norm", a batch norm with ReLU; "pool", the maximum over the group; "spatial pool", that over 2 x 2 pixels.
+        kind: "norm", a batch norm with ReLU; "pool", a maximum over the group; "spatial pool", one over 2 x 2 pixels.
     """
 
     name: str

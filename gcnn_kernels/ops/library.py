@@ -56,7 +56,8 @@ def define(
             LIBRARY.impl(name, _autocast_kernel(name, device_type), key)
     if backward is not None:
         operator = getattr(OPS, name).default
-        differentiate = _autograd_kernel(operator, kernel, save, backward, jvp or _multilinear(operator, linear), composed)
+        jvp = jvp or _multilinear(operator, linear)
+        differentiate = _autograd_kernel(operator, kernel, save, backward, jvp, composed)
         LIBRARY.impl(name, differentiate, "Autograd", with_keyset=True)
     if batched is not None:
         torch.library.register_vmap(f"gcnn_kernels::{name}", batched, lib=LIBRARY)
@@ -102,7 +103,7 @@ def _autograd_kernel(operator, kernel, save, backward, jvp, composed):
             return composed(*args)
         below = keyset & after_autograd
         with _C._AutoDispatchBelowAutograd(), _C._ExcludeDispatchKeyGuard(views):
-            direct = below.highestPriorityTypeId() in _DEVICES
+            direct = below.highestPriorityTypeId() in _DEVICES  # no mode, subclass or transform stands between
             output = kernel(*args) if direct else operator.redispatch(below, *args)
         if tangents is None and not backwards:
             return output

@@ -22,11 +22,12 @@ from .correlations import correlations, entry_transform, tap_transform
 def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x; with cosets in planes only."""
     dtype = accumulator(x.dtype)
-    call = _conv_call(problem, dtype)
-    if call is None:
+    form, spread = cost.conv_form(problem, problem.adjoint)
+    if form == "parts":
         biases = [None] * problem.groups if bias is None else bias.chunk(problem.groups)
         parts = zip(x.chunk(problem.groups, 1), weight.chunk(problem.groups), biases, strict=True)
         return torch.cat([conv(_part(problem), *part) for part in parts], 1)
+    call = _conv_call(problem, dtype, form, spread)
     if bias is not None:
         bias = bias.to(dtype).contiguous()
         if call.bias_copies > 1:
@@ -42,10 +43,12 @@ conv_input_grad = conv
 
 def conv_weight_grad(problem: ConvProblem, grad: Tensor, x: Tensor) -> Tensor:
     dtype = accumulator(x.dtype)
-    call = _weight_grad_call(problem, dtype)
-    if call is None:
+    # Of the two maps, one is gathered: in the backward correlation that is the output gradient.
+    form, backward = cost.weight_grad_form(problem)
+    if form == "parts":
         parts = zip(grad.chunk(problem.groups, 1), x.chunk(problem.groups, 1), strict=True)
         return torch.cat([conv_weight_grad(_part(problem), *part) for part in parts])
+    call = _weight_grad_call(problem, dtype, form, backward)
     grad, x = channels_last(grad, dtype), channels_last(x, dtype)
     weight_grad = torch.empty(problem.weight_shape, dtype=dtype, device=x.device)
     compute = getattr(torch.ops.gcnn_cpu, call.operator)
@@ -70,12 +73,8 @@ class _Call(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _conv_call(problem: ConvProblem, dtype: torch.dtype) -> _Call | None:
-    """None if the groups are convolved one by one."""
+def _conv_call(problem: ConvProblem, dtype: torch.dtype, form: str, spread: bool) -> _Call:
     backward = problem.adjoint
-    form, spread = cost.conv_form(problem, backward)
-    if form == "parts":
-        return None
     found = _tables(problem, dtype, form, backward)
     steps = *found.mul, *found.div
     if form == "taps":
@@ -94,12 +93,7 @@ def _conv_call(problem: ConvProblem, dtype: torch.dtype) -> _Call | None:
 
 
 @lru_cache(maxsize=1024)
-def _weight_grad_call(problem: ConvProblem, dtype: torch.dtype) -> _Call | None:
-    """None if the groups are convolved one by one."""
-    # Of the two maps, one is gathered: in the backward correlation that is the output gradient.
-    form, backward = cost.weight_grad_form(problem)
-    if form == "parts":
-        return None
+def _weight_grad_call(problem: ConvProblem, dtype: torch.dtype, form: str, backward: bool) -> _Call:
     found = _tables(problem, dtype, form, backward)
     if form == "taps":
         taps = tap_transform(problem.group, problem.kernel, dtype)
