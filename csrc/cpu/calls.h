@@ -1,7 +1,7 @@
 // What the operators of convolutions and linear layers share: memory, threads, and filters for the kernels.
 #pragma once
 
-#include "isa.h"
+#include "simd.h"
 #include "torch_abi.h"
 
 #include <memory>
@@ -109,7 +109,9 @@ FilterJob<T> filter_job(const Tensor& weight, int64_t sets, bool cout_is_row, co
 template <typename T>
 Buffer<T> pack(FilterJob<T> job, int64_t sets, const Tensor& weight, const Kernels<T>& k) {
   Buffer<T> packed(sets * job.set_size);
-  std::fill_n(packed.get(), job.width % job.columns ? sets * job.set_size : 0, T(0));  // the padding of columns
+  // The padding of columns, which is written together with them if they are whole vectors.
+  const bool padded = job.width % job.columns && (job.tap_column % k.lanes || job.q_column % k.lanes);
+  std::fill_n(packed.get(), padded ? sets * job.set_size : 0, T(0));
   job.filters = data<const T>(weight);
   job.filters_end = job.filters + weight.numel();
   job.packed = packed.get();
@@ -138,8 +140,12 @@ Buffer<T> pack(const Tensor& weight, int64_t sets, const Tables& tables, bool sp
 // The products of all parts, added in order in the place of the first one's.
 template <template <typename> typename Job, typename T>
 const T* add_parts(const Job<T>& job) {
-  for (int64_t part = 1; part < job.parts; ++part)
-    for (int64_t i = 0; i < job.products_size; ++i) job.products[i] += job.products[part * job.products_size + i];
+  parallel_simd(job.parts > 1 ? job.products_size : 0, 1 << 14, [&](int64_t begin, int64_t end) {
+    for (int64_t part = 1; part < job.parts; ++part) {
+      const T* from = job.products + part * job.products_size;
+      for (int64_t i = begin; i < end; ++i) job.products[i] += from[i];
+    }
+  });
   return job.products;
 }
 

@@ -7,6 +7,10 @@ namespace {
 // The span of pixels that the weight gradient works on: input and transformed output gradient are read once per tap and
 // block of channels, so they should stay in cache, but not at the price of less than a few tiles.
 constexpr int64_t kSpanBytes = 2 << 20;
+// A tile of gathered pixels stays in a second-level cache, with room for what else is there.
+constexpr int64_t kGatheredBytes = 512 << 10;
+// Below that many channels, taps are gathered together: their rows fill whole vectors.
+constexpr int64_t kGroupedChannels = 60;
 // What the scratch memory of one thread is limited to where many channels would ask for more. With the rest of a tile a
 // thread stays below 16 MiB.
 constexpr int64_t kScratchBytes = 8 << 20;
@@ -43,11 +47,13 @@ void set_tiles(WeightGradJob<T>& job, int64_t lanes) {
   const int64_t pixels = job.batch * job.out_h * job.out_w;
   job.group = job.parts = 1;
   job.block = job.cin;
-  if (job.cin < lanes) {
-    // Channels that fill no vector: all taps together, parts of the pixels. Where pixels are few or products are large: a
-    // share of the taps for each thread.
-    job.parts = parts_of(job, job.rank * job.taps * job.cin * (job.stacked ? job.out_slots : 1) * job.cout);
-    job.group = job.parts > 1 ? job.taps : ceil_div(job.taps, std::min(job.taps, threads));
+  const int64_t parts = parts_of(job, job.rank * job.taps * job.cin * (job.stacked ? job.out_slots : 1) * job.cout);
+  const bool narrow = job.cin < lanes;
+  if (narrow || (parts > 1 && (job.cin < kGroupedChannels || job.taps == 1))) {
+    // Parts of the pixels, and many taps together, whose channels fill vectors better than those of one. Where pixels are
+    // few or products are large: a share of the taps for each thread.
+    job.parts = parts;
+    job.group = parts > 1 ? ceil_div(job.taps, narrow ? 1 : 2) : ceil_div(job.taps, std::min(job.taps, threads));
   } else {
     // Blocks of about 32 channels; more of them where that divides the work better.
     const int64_t unit = job.swapped ? lanes : 1, units = ceil_div(job.cin, unit);
@@ -57,7 +63,9 @@ void set_tiles(WeightGradJob<T>& job, int64_t lanes) {
   }
   const int64_t grad_bytes = job.rank * (job.stacked ? job.out_slots : 1) * job.cout * sizeof(T);
   const int64_t pixel_bytes = grad_bytes + job.in_slots * job.cin * sizeof(T);
-  job.tile = std::max<int64_t>(std::min({int64_t(96), pixels, kScratchBytes / grad_bytes}), 1);
+  const int64_t gathered_bytes = job.rank * job.group * job.block * sizeof(T);
+  job.tile = std::min({int64_t(96), pixels, kScratchBytes / grad_bytes, kGatheredBytes / gathered_bytes});
+  job.tile = std::max<int64_t>(job.tile, 1);
   const int64_t most = std::min(ceil_div(pixels, job.tile), std::max(kScratchBytes / grad_bytes / job.tile, int64_t(1)));
   job.span = std::min(std::max(kSpanBytes / pixel_bytes / job.tile, int64_t(4)), most) * job.tile;
   job.parts = ceil_div(pixels, round_up(ceil_div(pixels, job.parts), job.tile));  // none without pixels

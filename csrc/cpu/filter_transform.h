@@ -72,6 +72,7 @@ static void pack_vector(const FilterJob<T>& job, const PackedFilters<T>& packed,
 
 template <typename T>
 static void pack_filters(const FilterJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  clear(scratch, filter_scratch(job));  // padding is packed and multiplied, too
   for_vectors_of_columns(job, begin, end, [&](auto order, int64_t set, int64_t i, int64_t n) {
     const T* from = job.filters + set * job.set_stride + n * job.column_stride + i * job.row_stride;
     to_planes(from, job.column_stride, smaller(LANES<T>, job.columns - n), job.size, job.filters_end, scratch, LANES<T>);

@@ -94,7 +94,7 @@ static void gather_item(const GatherJob<T>& job, int64_t item, T* scratch) {
   const int64_t widths = ceil_div(outputs, job.width);
   const int64_t first = item / widths * job.tile, size = smaller(job.tile, total - first);
   const int64_t n0 = item % widths * job.width, count = smaller(job.width, outputs - n0);
-  const int64_t depth = job.taps * job.cin, columns = padded(outputs, LANES<T>);
+  const int64_t depth = job.taps * job.cin, columns = padded(outputs, LANES<T>), panels = ceil_div(count, PANEL<T>);
   const auto [zeros_size, a_row, a_step, s_row, s_step, collected_size, bias_size] = GatherScratch<T>(job);
   T* zeros = scratch;
   T* a = zeros + zeros_size;
@@ -115,13 +115,15 @@ static void gather_item(const GatherJob<T>& job, int64_t item, T* scratch) {
       k1 = smaller(k0 + job.depth / job.cin * job.cin, depth);
       gather_taps<G>(job, k0 / job.cin, (k1 - k0) / job.cin, pixels, size, zeros, a, a_row, a_step, collected);
     }
-    for (int q = 0; q < G::rank; ++q)
-      for (int64_t n = (count - 1) / PANEL<T> * PANEL<T>; n >= 0; n -= PANEL<T>) {
-        const int64_t vectors = smaller(PANEL_VECTORS, ceil_div(count - n, LANES<T>)), panel = vectors * LANES<T>;
-        const T* filters = job.filters + q * depth * columns + (n0 + n) * depth + k0 * panel;
-        panel_product(vectors, size, k1 - k0, a + q * a_step, a_row, int64_t(1), filters, panel,
-                      sums + q * s_step + n, s_row, k0 > 0);
-      }
+    // The panels of all q, the last one of each first.
+    const auto start = [&](int64_t p) { return (panels - 1 - p % panels) * PANEL<T>; };
+    const auto width = [&](int64_t p) { return smaller(PANEL_VECTORS, ceil_div(count - start(p), LANES<T>)) * LANES<T>; };
+    const auto filters = [&](int64_t p) {
+      return job.filters + p / panels * depth * columns + (n0 + start(p)) * depth + k0 * width(p);
+    };
+    for (int64_t p = 0; p < G::rank * panels; ++p)
+      panel_product(width(p) / LANES<T>, size, k1 - k0, a + p / panels * a_step, a_row, int64_t(1), filters(p), width(p),
+                    sums + p / panels * s_step + start(p), s_row, k0 > 0, p + 1 < G::rank * panels ? filters(p + 1) : nullptr);
   }
 
   if constexpr (G::stacked) {

@@ -78,17 +78,19 @@ struct Constant {
 GCNN_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 GCNN_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// c[i, j] += sum_k a[i * row + k * step] * b[k * b_step + j] for Rows rows and Vectors vectors of columns.
+// c[i, j] += sum_k a[i * row + k * step] * b[k * b_step + j] for Rows rows and Vectors vectors of columns. Meanwhile
+// ahead[k * ahead_step] comes into the second-level cache.
 template <typename T, int Rows, int Vectors>
 static void product(int64_t depth, const T* a, int64_t row, int64_t step, const T* b, int64_t b_step, T* c,
-                    int64_t c_step, bool add) {
+                    int64_t c_step, bool add, const T* ahead, int64_t ahead_step) {
   using V = Vector<T>;
   V sum[Rows][Vectors];
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; ++j) sum[i][j] = V{};
-  for (int64_t k = 0; k < depth; ++k, a += step, b += b_step) {
+  for (int64_t k = 0; k < depth; ++k, a += step, b += b_step, ahead += ahead_step) {
+    __builtin_prefetch(ahead, 0, 2);
     V columns[Vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; ++j) load(columns[j], b + j * LANES<T>);
@@ -119,7 +121,7 @@ template <int Vectors>
 constexpr int ROWS = GCNN_VECTOR_BYTES == 64 ? 8 : Vectors == 3 ? 4 : 6;
 
 template <typename T>
-using Product = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, bool);
+using Product = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, bool, const T*, int64_t);
 
 template <typename T, int Vectors>
 static Product<T> product_of_rows(int64_t rows) {
@@ -140,15 +142,18 @@ static Product<T> product_of_rows(int64_t rows) {
   return nullptr;
 }
 
-// All rows of one panel; blocks of rows differ by at most one, so that none is left with too few accumulators.
+// All rows of one panel; blocks of rows differ by at most one, so that none is left with too few accumulators. `ahead` is
+// where b will be next, if that is known, or b.
 template <typename T, int Vectors>
 static void panel_product(int64_t rows, int64_t depth, const T* a, int64_t row, int64_t step, const T* b,
-                          int64_t b_step, T* c, int64_t c_step, bool add) {
+                          int64_t b_step, T* c, int64_t c_step, bool add, const T* ahead) {
   const int64_t blocks = ceil_div(rows, ROWS<Vectors>), size = rows / blocks, extra = rows % blocks;
+  const int64_t ahead_step = ahead == b ? 0 : ceil_div(b_step, blocks);
   const Product<T> large = product_of_rows<T, Vectors>(size + 1), small = product_of_rows<T, Vectors>(size);
   for (int64_t n = 0; n < blocks; ++n) {
     const bool is_large = n < extra;
-    (is_large ? large : small)(depth, a, row, step, b, b_step, c, c_step, add);
+    (is_large ? large : small)(depth, a, row, step, b, b_step, c, c_step, add, ahead, ahead_step);
+    ahead += depth * ahead_step;
     a += (size + is_large) * row;
     c += (size + is_large) * c_step;
   }
@@ -156,10 +161,11 @@ static void panel_product(int64_t rows, int64_t depth, const T* a, int64_t row, 
 
 template <typename T>
 static void panel_product(int64_t vectors, int64_t rows, int64_t depth, const T* a, int64_t row, int64_t step,
-                          const T* b, int64_t b_step, T* c, int64_t c_step, bool add) {
+                          const T* b, int64_t b_step, T* c, int64_t c_step, bool add, const T* ahead = nullptr) {
+  if (!ahead) ahead = b;
   switch (vectors) {
-    case 1: return panel_product<T, 1>(rows, depth, a, row, step, b, b_step, c, c_step, add);
-    case 2: return panel_product<T, 2>(rows, depth, a, row, step, b, b_step, c, c_step, add);
-    default: return panel_product<T, 3>(rows, depth, a, row, step, b, b_step, c, c_step, add);
+    case 1: return panel_product<T, 1>(rows, depth, a, row, step, b, b_step, c, c_step, add, ahead);
+    case 2: return panel_product<T, 2>(rows, depth, a, row, step, b, b_step, c, c_step, add, ahead);
+    default: return panel_product<T, 3>(rows, depth, a, row, step, b, b_step, c, c_step, add, ahead);
   }
 }

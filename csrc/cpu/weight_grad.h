@@ -61,14 +61,18 @@ static void weight_grad_tile(const WeightGradJob<T>& job, const WeightGradScratc
   const int64_t gathered = job.group * job.cin, columns = padded(job.swapped ? gathered : sizes.d_row, LANES<T>);
   const int64_t rows = job.swapped ? job.cout : gathered, wide = job.swapped ? padded(count, LANES<T>) : columns;
   products += group * job.rank * rows * columns + (job.swapped ? c : c * columns);
-  for (int64_t q = 0; q < job.rank; ++q, a += sizes.a_step, d += sizes.d_step, products += rows * columns)
+  for (int64_t q = 0; q < job.rank; ++q, a += sizes.a_step, d += sizes.d_step, products += rows * columns) {
+    const bool more = q + 1 < job.rank;
     for (int64_t n = 0; n < wide; n += PANEL<T>) {
       const int64_t vectors = smaller(PANEL_VECTORS, (wide - n) / LANES<T>);
       if (job.swapped)
-        panel_product(vectors, rows, size, d, int64_t(1), sizes.d_row, a + n, sizes.a_row, products + n, columns, add);
+        panel_product(vectors, rows, size, d, int64_t(1), sizes.d_row, a + n, sizes.a_row, products + n, columns, add,
+                      more ? a + sizes.a_step + n : nullptr);
       else
-        panel_product(vectors, count, size, a, int64_t(1), sizes.a_row, d + n, sizes.d_row, products + n, columns, add);
+        panel_product(vectors, count, size, a, int64_t(1), sizes.a_row, d + n, sizes.d_row, products + n, columns, add,
+                      more ? d + sizes.d_step + n : nullptr);
     }
+  }
 }
 
 template <typename G, typename T>
