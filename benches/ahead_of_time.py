@@ -22,7 +22,9 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from gcnn_kernels.backends import ConvProblem
+from gcnn_kernels.backends.base import Epilogue
 from gcnn_kernels.backends.triton import conv, cost
+from gcnn_kernels.functional import ACTIVATION_SLOPES
 
 from . import cubin
 
@@ -77,8 +79,10 @@ def recorded(name: str, function: Callable, *arguments) -> list[Program]:
     return [_program(name, *launch) for launch in launches]
 
 
-def run_conv(layer: ConvProblem, algorithm: str, bias: bool = True) -> None:
-    """The operator of a problem on meta tensors, in channels_last_3d."""
+def run_conv(
+    layer: ConvProblem, algorithm: str, bias: bool = True, activation: str | None = None, statistics: bool = False
+) -> None:
+    """The operator of a problem on meta tensors, in channels_last_3d; what follows a forward convolution folded in."""
     kernels = conv.algorithms[algorithm]
 
     def empty(shape):
@@ -88,7 +92,8 @@ def run_conv(layer: ConvProblem, algorithm: str, bias: bool = True) -> None:
     x, weight, y = empty(layer.in_shape), empty(layer.weight_shape), empty(layer.out_shape)
     if layer.op == "conv":
         shift = torch.empty(layer.out_channels, dtype=layer.dtype, device="meta") if bias else None
-        kernels.conv(layer, x, weight, shift)
+        folded = (Epilogue(ACTIVATION_SLOPES[activation], statistics),) if algorithm in conv.folds else ()
+        kernels.conv(layer, x, weight, shift, *folded)
     elif layer.op == "conv_input_grad":
         kernels.conv_input_grad(layer, y, weight)
     else:

@@ -36,6 +36,7 @@ class ConvCase:
     Attributes:
         name: as in "food101-G-block2-conv1-p4".
         batch: what is timed.
+        activation, statistics: what the network asks of the kernel besides (``nn.conv_batch_norm``); it is not timed.
         shared_by: names of the other layers of the same shape, with or without a bias.
         plain: the convolution at the same place in the plain CNN.
     """
@@ -52,6 +53,8 @@ class ConvCase:
     padding: tuple[int, int]
     bias: bool
     batch: int
+    activation: str | None = field(default=None, compare=False)
+    statistics: bool = field(default=False, compare=False)
     shared_by: tuple[str, ...] = field(default=(), compare=False)
     plain: ConvCase | None = field(default=None, compare=False)
 
@@ -261,20 +264,26 @@ class _Layer:
     module: torch.nn.Module
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
+    statistics: bool
 
 
 def _layers(dataset, group) -> dict[str, _Layer]:
     """Path such as "G-block2-conv1" -> layer, both players, in the order of the run."""
-    layers = {}
+    layers, summed = {}, set()
 
     def note(path):
         def hook(module, inputs, output):
-            layers[path] = _Layer(module, tuple(inputs[0].shape), tuple(output.shape))
+            layers[path] = _Layer(module, tuple(inputs[0].shape), tuple(output.shape), module in summed)
 
         return hook
 
+    def conv_batch_norm(conv, norm, x, *condition):
+        summed.add(conv)
+        return norm(conv(x), *condition)
+
     # Spectral norm is left out: it changes no shape, and its autocast does not know the meta device.
-    with torch.device("meta"), patch.object(build, "spectral_normalize"):
+    skipped, noted = patch.object(build, "spectral_normalize"), patch.object(gk.nn, "conv_batch_norm", conv_batch_norm)
+    with torch.device("meta"), skipped, noted:
         generator, discriminator = build_generator(dataset, group), build_discriminator(dataset, group)
         for player, network in (("G", generator), ("D", discriminator)):
             for path, module in network.named_modules():
@@ -300,6 +309,7 @@ def _conv_case(path, layer):
         layer.in_shape[2] if len(layer.in_shape) == 5 else 1,
         module.in_channels, module.out_channels, module.kernel_size, layer.in_shape[-2:], layer.out_shape[-2:],
         module.stride, _numeric_padding(module), module.bias is not None, batch=1,
+        activation=module.activation, statistics=layer.statistics,
     )  # fmt: skip
 
 

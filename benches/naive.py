@@ -93,13 +93,18 @@ def layers(memory_format, build_stack=stack_by_rot90):
     trivial group this is the plain CNN with torch's own layers.
     """
 
-    def lift_conv2d(x, weight, bias, group, stride, padding, dilation, groups, *, algorithm, backend):
-        return group_conv2d(x, weight.unsqueeze(2), bias, group, stride, padding, dilation)
+    def lift_conv2d(x, weight, bias, group, stride, padding, dilation, groups, *, activation, algorithm, backend):
+        return group_conv2d(x, weight.unsqueeze(2), bias, group, stride, padding, dilation, activation=activation)
 
-    def group_conv2d(x, weight, bias, group, stride, padding, dilation, groups=1, *, algorithm="auto", backend="auto"):
+    def group_conv2d(
+        x, weight, bias, group, stride, padding, dilation, groups=1, *, activation, algorithm="auto", backend="auto"
+    ):
         x = (x.flatten(1, 2) if x.dim() == 5 else x).contiguous(memory_format=memory_format)
         y = conv2d(x, weight, bias, group, stride, padding, build_stack)
-        return y.unflatten(1, (weight.shape[0], -1))
+        return activated(y.unflatten(1, (weight.shape[0], -1)), activation)
+
+    def conv_batch_norm(conv, norm, x, *condition):
+        return norm(conv(x), *condition)
 
     def plane_wise(function, x):
         return function(x) if x.dim() == 4 else function(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
@@ -108,6 +113,7 @@ def layers(memory_format, build_stack=stack_by_rot90):
         return plane_wise(layer.planes, x)
 
     replacements = {
+        (gk.nn, "conv_batch_norm"): conv_batch_norm,
         (gk.nn.conv, "lift_conv2d"): lift_conv2d,
         (gk.nn.conv, "group_conv2d"): group_conv2d,
         (gk.nn.norm, "group_batch_norm"): group_batch_norm,
@@ -122,8 +128,9 @@ def layers(memory_format, build_stack=stack_by_rot90):
 
 
 def group_batch_norm(
-    x, running_mean, running_var, weight, bias, training, momentum, eps, activation, *, sync=False, backend="auto"
-):
+    x, running_mean, running_var, weight, bias, training, momentum, eps, activation, *,
+    sync=False, batch_statistics=None, backend="auto",
+):  # fmt: skip
     """``F.batch_norm`` on the flattened map, then the affine map if it is conditional, then the activation."""
     flat = x.flatten(1, 2) if x.dim() == 5 and x.shape[2] == 1 else x.flatten(2) if x.dim() == 5 else x
     conditional = weight is not None and weight.dim() == 2
@@ -131,6 +138,10 @@ def group_batch_norm(
     y = F.batch_norm(flat, running_mean, running_var, *affine, training, momentum, eps).view_as(x)
     if conditional:
         y = y * weight[(...,) + (None,) * (x.dim() - 2)] + bias[(...,) + (None,) * (x.dim() - 2)]
+    return activated(y, activation)
+
+
+def activated(y, activation):
     if activation is None:
         return y
     return F.relu(y) if activation == "relu" else F.leaky_relu(y, 0.2)

@@ -29,7 +29,8 @@ def programs(dataset: str, batch: int, dtype: torch.dtype = torch.bfloat16) -> d
             for op in layers.MODES["forward+backward"]:
                 problem = layers.problem(replace(case, batch=batch), op, "meta", dtype)
                 algorithm = cost.choose_algorithm(problem)
-                launched += recorded(algorithm, run_conv, problem, algorithm, case.bias)
+                folded = case.activation, case.statistics
+                launched += recorded(algorithm, run_conv, problem, algorithm, case.bias, *folded)
         for case in maps(dataset, group):
             launched += recorded(case.kind, _run_map, replace(case, batch=batch), dtype)
     return {program.key: program for program in launched}

@@ -85,7 +85,12 @@ def _conv2d(conv: layers.LiftingConv2d | layers.GroupConv2d) -> list[nn.Module]:
         stack.shape[1] * conv.groups, stack.shape[0], conv.kernel_size, conv.stride, conv.padding, conv.dilation,
         conv.groups, bias=conv.bias is not None, padding_mode=mode, device=stack.device, dtype=stack.dtype,
     )  # fmt: skip
-    return _filled(plain, conv, stack)
+    return [*_filled(plain, conv, stack), *_activation(conv.activation)]
+
+
+def _activation(name: str | None) -> list[nn.Module]:
+    slope = ACTIVATION_SLOPES[name]
+    return [] if slope == 1 else [nn.LeakyReLU(slope) if slope else nn.ReLU()]
 
 
 def _filled(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -11,14 +13,11 @@ from . import _checks as checks
 from ._constants import constant, table
 from ._interpolation import join_cosets, split_cosets
 from ._layout import plane_format, to_map_format
-from .backends import BACKENDS, choose_for_linear
+from .backends import BACKENDS, choose, choose_for_linear
 from .groups import PointGroup, point_group
 from .ops.library import OPS
 
 ACTIVATION_SLOPES: dict[str | None, float] = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
-
-# stride, padding, dilation, as the operators take them
-_Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def lift_conv2d(
@@ -31,6 +30,7 @@ def lift_conv2d(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     *,
+    activation: str | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
 ) -> Tensor:
@@ -48,6 +48,7 @@ def lift_conv2d(
             inside a disk (equivariance is then exact under quarter turns, approximate in between).
         stride, padding, dilation: as in ``torch.nn.functional.conv2d``; padding also "valid" or "same".
         groups: into how many parts the channels fall, as in ``conv2d``; every map keeps its whole group axis.
+        activation: None, "relu" or "leaky_relu" (slope 0.2), in the same pass if the kernel can, else in place.
         algorithm: "auto", "direct", "fourier", "staged" or "expand".
         backend: "auto", "reference", "cpu", "triton" or "cuda".
 
@@ -60,13 +61,9 @@ def lift_conv2d(
         TypeError, ValueError: for an argument that does not fit; the message names it.
         RuntimeError: if the backend or algorithm asked for cannot serve here; the message says why.
     """
-    point = point_group(group)
-    checks.tensor("x", x, dims=(4,), shape="[B, Cin, H, W]")
-    checks.tensor("weight", weight, dims=(4,), shape="[Cout, Cin / groups, k, k]")
-    x, weight = x.unsqueeze(2), weight.unsqueeze(2)
-    x, geometry, groups = _checked(x, weight, bias, stride, padding, dilation, groups)
-    options = (*geometry, algorithm, backend, groups)
-    return OPS.conv(x, _filters(weight, point), bias, point.name, *options)
+    convolve, slope = _operator(activation)
+    options = stride, padding, dilation, groups, algorithm, backend
+    return convolve(*_lifting(x, weight, bias, point_group(group), *options), *slope)
 
 
 def group_conv2d(
@@ -79,6 +76,7 @@ def group_conv2d(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     *,
+    activation: str | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
 ) -> Tensor:
@@ -95,17 +93,37 @@ def group_conv2d(
     The other arguments, the result and the errors are those of :func:`lift_conv2d`.
     """
     point = point_group(group)
-    checks.tensor("x", x, dims=(5,), shape=f"[B, Cin, {point.order}, H, W]")
-    checks.tensor("weight", weight, dims=(5,), shape=f"[Cout, Cin / groups, {point.order}, k, k]")
-    checks.slots("x", x, 2, point)
-    checks.slots("weight", weight, 2, point)
-    x, geometry, groups = _checked(x, weight, bias, stride, padding, dilation, groups)
-    options = (*geometry, algorithm, backend, groups)
-    if _off_the_grid(point):
-        bias = None if bias is None else bias.repeat_interleave(point.cosets)
-        y = OPS.conv(split_cosets(x, point.cosets), _filters(weight, point), bias, "p1", *options)
-        return join_cosets(y, point.cosets)
-    return OPS.conv(x, _filters(weight, point), bias, point.name, *options)
+    convolve, slope = _operator(activation)
+    options = stride, padding, dilation, groups, algorithm, backend
+    operands = _between_groups(x, weight, bias, point, *options)
+    if not _off_the_grid(point):
+        return convolve(*operands, *slope)
+    x, weight, bias, _, *rest = operands
+    bias = None if bias is None else bias.repeat_interleave(point.cosets)
+    return join_cosets(convolve(split_cosets(x, point.cosets), weight, bias, "p1", *rest, *slope), point.cosets)
+
+
+def conv_with_statistics(
+    lifts: bool, x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, *options: Any
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
+    """:func:`lift_conv2d` or :func:`group_conv2d`, and the ``batch_statistics`` that :func:`group_batch_norm` takes.
+
+    ``options`` are stride, padding, dilation, groups, algorithm and backend. Not for a group that permutes no pixels.
+    """
+    arguments = (_lifting if lifts else _between_groups)(x, weight, bias, point, *options)
+    y, mean, var = OPS.conv_with_statistics(*arguments)
+    return y, (mean, var)
+
+
+def folds_statistics(x: Tensor, point: PointGroup, backend: str) -> bool:
+    """Whether :func:`conv_with_statistics` may save a pass over the map; it depends on the algorithm chosen then."""
+    return not _off_the_grid(point) and _some_algorithm_folds(x.device, x.dtype, backend)
+
+
+@table
+def _some_algorithm_folds(device: torch.device, dtype: torch.dtype, backend: str) -> bool:
+    conv = choose("conv", torch.empty(0, dtype=dtype, device=device), backend).conv
+    return conv is not None and bool(conv.folds)
 
 
 def group_conv_transpose2d(
@@ -184,23 +202,50 @@ def group_conv_transpose2d(
     return y + bias if torch._C._are_functorch_transforms_active() else y.add_(bias)
 
 
-def _checked(
+def _operator(activation: str | None) -> tuple[Any, tuple[float, ...]]:
+    """The operator of a convolution, and what it takes after all else."""
+    checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
+    return (OPS.conv, ()) if activation is None else (OPS.conv_activated, (ACTIVATION_SLOPES[activation],))
+
+
+def _lifting(x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, *options: Any) -> tuple[Any, ...]:
+    """What the operators take, of :func:`lift_conv2d`'s arguments."""
+    checks.tensor("x", x, dims=(4,), shape="[B, Cin, H, W]")
+    checks.tensor("weight", weight, dims=(4,), shape="[Cout, Cin / groups, k, k]")
+    return _operands(x.unsqueeze(2), weight.unsqueeze(2), bias, point, *options)
+
+
+def _between_groups(
+    x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, *options: Any
+) -> tuple[Any, ...]:  # fmt: skip
+    """What the operators take, of :func:`group_conv2d`'s arguments."""
+    checks.tensor("x", x, dims=(5,), shape=f"[B, Cin, {point.order}, H, W]")
+    checks.tensor("weight", weight, dims=(5,), shape=f"[Cout, Cin / groups, {point.order}, k, k]")
+    checks.slots("x", x, 2, point)
+    checks.slots("weight", weight, 2, point)
+    return _operands(x, weight, bias, point, *options)
+
+
+def _operands(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    point: PointGroup,
     stride: int | tuple[int, int],
     padding: int | tuple[int, int] | str,
     dilation: int | tuple[int, int],
     groups: int,
-) -> tuple[Tensor, _Geometry, int]:
-    """The map, padded where the operator cannot, and what the operator takes: geometry and groups."""
+    algorithm: str,
+    backend: str,
+) -> tuple[Any, ...]:
+    """All padding that the operators cannot do is in the map."""
     cout, cin, _, k, _ = weight.shape
     groups = checks.whole("groups", groups, 1)
     _check_filter(x, weight, bias, cin * groups, cout, groups)
     stride = checks.pair("stride", stride, 1)
     dilation = checks.pair("dilation", dilation, 1)
     x, padding = _resolve_padding(x, k, stride, padding, dilation)
-    return x, (stride, padding, dilation), groups
+    return x, _filters(weight, point), bias, point.name, stride, padding, dilation, algorithm, backend, groups
 
 
 def _check_filter(x: Tensor, weight: Tensor, bias: Tensor | None, cin: int, cout: int, groups: int) -> None:
@@ -274,6 +319,7 @@ def group_batch_norm(
     activation: str | None = None,
     *,
     sync: bool = False,
+    batch_statistics: tuple[Tensor, Tensor] | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Batch norm of feature maps on the group, with statistics pooled over batch, plane and group, and an activation.
@@ -290,6 +336,8 @@ def group_batch_norm(
         eps: added to the variance.
         activation: None, "relu" or "leaky_relu" (slope 0.2).
         sync: take the statistics over all ranks of ``torch.distributed``'s default group.
+        batch_statistics: mean and biased variance ``[C]`` of x, in float32 (float64 for float64), where they are known:
+            if training, they are not computed again. They must be x's own; gradients are those of a norm without.
         backend: "auto", "reference", "cpu", "triton" or "cuda".
 
     Returns:
@@ -326,7 +374,10 @@ def group_batch_norm(
         count: int | Tensor = x.numel() // channels
         if count < 2 and not sync:
             raise ValueError(f"x: expected more than one value per channel when training, got shape {tuple(x.shape)}")
-        y, mean, var, total = OPS.batch_norm(maps, weight, bias, eps, slope, sync, backend)
+        for name, statistic in zip(("mean", "variance"), batch_statistics or (), strict=False):
+            checks.vector(f"batch_statistics ({name})", statistic, channels, "x", x)
+        known = () if batch_statistics is None else batch_statistics
+        y, mean, var, total = OPS.batch_norm(maps, weight, bias, eps, slope, sync, backend, *known)
         _update_running(running_mean, running_var, momentum, mean, var, total if sync else count)
     else:
         y = OPS.batch_norm_eval(maps, running_mean, running_var, weight, bias, eps, slope, backend)

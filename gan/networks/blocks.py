@@ -9,20 +9,18 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import gcnn_kernels as gk
 
-#: of leaky ReLUs
-SLOPE = 0.2
 #: of R3GAN
 BLOCKS_PER_STAGE = 2
 
 
 def conv(
-    cin: int, cout: int, k: int, group: str, *, lift: bool = False, bias: bool = False, groups: int = 1
-) -> nn.Module:
+    cin: int, cout: int, k: int, group: str, *, lift: bool = False, bias: bool = False, groups: int = 1,
+    activation: str | None = None,
+) -> nn.Module:  # fmt: skip
     """A convolution that keeps the size; k = 3 becomes 5 for groups whose filters rotate by interpolation.
 
     (Birrell et al. 2022 take 5 x 5 for c8 and d8; a rotated 3 x 3 filter has too few taps.)
@@ -30,7 +28,7 @@ def conv(
     if k == 3 and not gk.point_group(group).on_grid:
         k = 5
     kind = gk.nn.LiftingConv2d if lift else gk.nn.GroupConv2d
-    return kind(cin, cout, k, padding="same", bias=bias, group=group, groups=groups)
+    return kind(cin, cout, k, padding="same", bias=bias, group=group, groups=groups, activation=activation)
 
 
 def upsample() -> nn.Module:
@@ -54,13 +52,13 @@ class ConvBlockG(nn.Module):
 
     def __init__(self, cin, cout, group, *, lift, resample, norm, condition):
         super().__init__()
-        self.conv = conv(cin, cout, 3, group, lift=lift, bias=not norm)
+        self.conv = conv(cin, cout, 3, group, lift=lift, bias=not norm, activation=None if norm else "relu")
         self.norm = _conditional_norm(cout, condition) if norm else None
         self.up = upsample() if resample else nn.Identity()
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        x = self.conv(x)
-        return self.up(F.relu(x) if self.norm is None else self.norm(x, condition))
+        y = self.conv(x) if self.norm is None else gk.nn.conv_batch_norm(self.conv, self.norm, x, condition)
+        return self.up(y)
 
 
 class ResBlockG(nn.Module):
@@ -76,9 +74,8 @@ class ResBlockG(nn.Module):
         self.up = upsample() if resample else nn.Identity()
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        y = self.conv1(self.up(self.norm1(x, condition)))
-        y = self.conv2(self.norm2(y, condition))
-        return y + self.up(self.skip(x))
+        y = gk.nn.conv_batch_norm(self.conv1, self.norm2, self.up(self.norm1(x, condition)), condition)
+        return self.conv2(y) + self.up(self.skip(x))
 
 
 class ConvBlockD(nn.Sequential):
@@ -86,8 +83,7 @@ class ConvBlockD(nn.Sequential):
 
     def __init__(self, cin, cout, group, *, lift, resample, pool):
         super().__init__()
-        self.conv = conv(cin, cout, 3, group, lift=lift, bias=True)
-        self.activation = nn.LeakyReLU(SLOPE)
+        self.conv = conv(cin, cout, 3, group, lift=lift, bias=True, activation="leaky_relu")
         self.down = downsample(pool) if resample else nn.Identity()
 
 
@@ -101,16 +97,18 @@ class ResBlockD(nn.Module):
         super().__init__()
         down = downsample(pool) if resample else nn.Identity()
         self.activation1 = nn.ReLU()
-        self.conv1 = conv(cin, cout, 3, group, lift=lift, bias=True)
-        self.activation2 = nn.ReLU()
+        self.conv1 = conv(cin, cout, 3, group, lift=lift, bias=True, activation="relu")
         self.conv2 = conv(cout, cout, 3, group, bias=True)
         self.down = down
         shortcut = conv(cin, cout, 1, group, lift=lift, bias=True)
         self.skip = nn.Sequential(down, shortcut) if pool == "average" else nn.Sequential(shortcut, down)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.conv1(self.activation1(x))
-        return self.down(self.conv2(self.activation2(y))) + self.skip(x)
+        y = self.conv2(self._first(self.activation1(x)))
+        return self.down(y) + self.skip(x)
+
+    def _first(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv1(x)
 
 
 class ResBlockDBN(ResBlockD):
@@ -121,6 +119,9 @@ class ResBlockDBN(ResBlockD):
         self.activation1 = gk.nn.GroupBatchNorm2d(cin, activation="relu")
         self.conv1 = conv(cin, cout, 3, group, lift=lift)
         self.activation2 = gk.nn.GroupBatchNorm2d(cout, activation="relu")
+
+    def _first(self, x: torch.Tensor) -> torch.Tensor:
+        return gk.nn.conv_batch_norm(self.conv1, self.activation2, x)
 
 
 class Bottleneck(nn.Module):
@@ -135,14 +136,13 @@ class Bottleneck(nn.Module):
         inside = 2 * channels
         width = min(inside, max(1, int(16 / math.sqrt(gk.point_group(group).order))))
         groups = inside // width
-        self.conv1 = conv(channels, groups * width, 1, group, bias=True)
-        self.conv2 = conv(groups * width, groups * width, 3, group, bias=True, groups=groups)
+        with_activation = {"bias": True, "activation": "leaky_relu"}
+        self.conv1 = conv(channels, groups * width, 1, group, **with_activation)
+        self.conv2 = conv(groups * width, groups * width, 3, group, groups=groups, **with_activation)
         self.conv3 = conv(groups * width, channels, 1, group)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.leaky_relu(self.conv1(x), SLOPE)
-        y = F.leaky_relu(self.conv2(y), SLOPE)
-        return x + self.conv3(y)
+        return x + self.conv3(self.conv2(self.conv1(x)))
 
 
 class BottleneckStageG(nn.Module):

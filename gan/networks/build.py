@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 import gcnn_kernels as gk
+from gcnn_kernels.functional import ACTIVATION_SLOPES
 
-from .blocks import SLOPE, Bottleneck
+from .blocks import Bottleneck
 from .discriminator import Discriminator
 from .generator import SYMMETRIES, Generator
 from .pix2pix import PatchDiscriminator, Translator
@@ -184,7 +185,7 @@ def _initialize_fixup(network: nn.Module) -> None:
     blocks = [module for module in network.modules() if isinstance(module, Bottleneck)]
     for block in blocks:
         for layer in (block.conv1, block.conv2):
-            layer.weight *= math.sqrt(2 / (1 + SLOPE**2)) * len(blocks) ** -0.25
+            layer.weight *= math.sqrt(2 / (1 + ACTIVATION_SLOPES["leaky_relu"] ** 2)) * len(blocks) ** -0.25
         nn.init.zeros_(block.conv3.weight)
 
 

@@ -41,6 +41,33 @@ class ConvKernels(Protocol):
         """``[B, Cout, order, H', W']``, ``[B, Cin, S, H, W]`` -> ``problem.weight_shape``."""
 
 
+@dataclass
+class Epilogue:
+    """What is done with the map of a convolution where it is written.
+
+    Attributes:
+        slope: of the activation, as in ``Affine``.
+        wanted: whether statistics are.
+        statistics: those of the map, as of ``Norm.norm_stats``; the kernel sets them if they are wanted.
+    """
+
+    slope: float = 1.0
+    wanted: bool = False
+    statistics: tuple[Tensor, Tensor] | None = None
+
+
+class FoldingKernels(ConvKernels, Protocol):
+    """Kernels that take an epilogue, for maps that have values."""
+
+    def conv(
+        self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue = ...
+    ) -> Tensor:
+        """As ``ConvKernels.conv``."""
+
+
+NO_EPILOGUE = Epilogue()
+
+
 class Conv(Protocol):
     """Convolutions, by one or several algorithms."""
 
@@ -51,6 +78,10 @@ class Conv(Protocol):
     @property
     def takes_cosets(self) -> Collection[str]:
         """The algorithms to which maps of a finer group are given as they are; see ``ConvProblem``."""
+
+    @property
+    def folds(self) -> Collection[str]:
+        """The algorithms whose kernels are ``FoldingKernels``."""
 
     def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
         """Why this problem cannot be served with this algorithm ("auto" included), or None."""

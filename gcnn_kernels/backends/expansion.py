@@ -59,6 +59,7 @@ class ExpandedConv:
     def __init__(self, filters: Filters):
         self.algorithms: dict[str, ConvKernels] = {"expand": Expansion(filters)}
         self.takes_cosets: tuple[str, ...] = ()
+        self.folds: tuple[str, ...] = ()
 
     def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
         return None if algorithm in ("auto", "expand") else f"it has the algorithm 'expand' only, not {algorithm!r}"

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .._layout import map_format
 from ..groups import PointGroup
-from .base import accumulator
+from .base import NO_EPILOGUE, Epilogue, accumulator
 from .problem import ConvProblem
 
 WORKSPACE = 64 * 2**20  # bytes that the coefficients of a chunk of pixels may take
@@ -92,7 +92,7 @@ class Windows:
 
 
 class Staging(Protocol):
-    """The two kernels of a backend."""
+    """The kernels of a backend."""
 
     def gather(self, x: Tensor, windows: Windows, first: int, out: Coefficients) -> None:
         """Writes the coefficients of the rows from ``first`` on; columns are (tap, channel), channels padded by zeros.
@@ -100,17 +100,34 @@ class Staging(Protocol):
         x is ``[B, C, S, H, W]`` with any strides. Rows beyond the last one are zero.
         """
 
-    def scatter(self, coefficients: Coefficients, kernel: int, bias: Tensor | None, y: Tensor, first: int) -> None:
-        """Transforms back and writes y: ``[B, C, S, H, W]``, row p and tap t of slot g to y(g, p + g t), plus bias."""
+    def scatter(
+        self, coefficients: Coefficients, kernel: int, bias: Tensor | None, y: Tensor, first: int,
+        slope: float = 1.0, statistics: bool = False,
+    ) -> Tensor | None:  # fmt: skip
+        """Transforms back and writes y: ``[B, C, S, H, W]``, row p and tap t of slot g to y(g, p + g t), plus bias.
+
+        Then the activation of that slope; and on request of what was written the statistics ``[3, parts, C]``, of as
+        many parts of the rows as the kernel likes: mean, sum of squared deviations from it, number of values.
+        """
+
+    def combine(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance ``[C]`` of all parts together."""
 
 
 class Staged:
-    """The convolution and its gradients out of a backend's two kernels and ``torch.bmm``."""
+    """The convolution and its gradients out of a backend's kernels and ``torch.bmm``."""
 
     def __init__(self, staging: Staging):
         self.staging = staging
 
-    def conv(self, problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def conv(
+        self,
+        problem: ConvProblem,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        epilogue: Epilogue = NO_EPILOGUE,
+    ) -> Tensor:
         """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
         y = torch.empty(problem.computed_shape, dtype=x.dtype, device=x.device, memory_format=map_format(x))
         group, k = problem.group, problem.kernel
@@ -129,6 +146,7 @@ class Staged:
         rows = chunk(pixels, group.order * (depth * x.dtype.itemsize + columns * sums.itemsize))
         inputs = torch.empty(group.order * rows * depth, dtype=x.dtype, device=x.device)
         outputs = torch.empty(group.order * rows * columns, dtype=sums, device=x.device)
+        parts: list[Tensor] = []
         for first in range(0, pixels, rows):
             shape = group, group.order // 4, min(rows, pixels - first)
             z = Coefficients.of(inputs, *shape, depth)
@@ -136,7 +154,11 @@ class Staged:
             self.staging.gather(x, windows, first, z)
             for total, a, b in zip(products.matrices(), z.matrices(), filters.matrices(), strict=True):
                 _multiply(total, a, b.mT)
-            self.staging.scatter(products, 1, bias, y, first)
+            part = self.staging.scatter(products, 1, bias, y, first, epilogue.slope, epilogue.wanted)
+            if part is not None:
+                parts.append(part)
+        if parts:
+            epilogue.statistics = self.staging.combine(parts[0] if len(parts) == 1 else torch.cat(parts, 1))
         return y
 
     conv_input_grad = conv

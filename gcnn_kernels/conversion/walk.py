@@ -285,16 +285,17 @@ class Conversion:
         self.graph.erase_node(node)
 
     def _fuse_activations(self):
-        """A ReLU behind a batch norm, and behind nothing else, becomes part of its pass."""
+        """A ReLU behind a batch norm or a convolution, and behind nothing else, becomes part of its pass."""
+        kinds = gnn.GroupBatchNorm2d, gnn.LiftingConv2d, gnn.GroupConv2d
         for node in list(self.graph.nodes):
-            norm = self.modules.get(node.target) if node.op == "call_module" else None
-            if not isinstance(norm, gnn.GroupBatchNorm2d) or norm.activation or len(node.users) != 1:
+            layer = self.modules.get(node.target) if node.op == "call_module" else None
+            if not isinstance(layer, kinds) or layer.activation or len(node.users) != 1:
                 continue
             user = next(iter(node.users))
             relu = isinstance(self.modules.get(user.target), nn.ReLU) if user.op == "call_module" else False
             calls = sum(n.op == "call_module" and n.target == node.target for n in self.graph.nodes)
             if calls == 1 and (relu or user.target in (F.relu, torch.relu, "relu", "relu_")):
-                norm.activation = "relu"
+                layer.activation = "relu"
                 user.replace_all_uses_with(node)
                 self.graph.erase_node(user)
 

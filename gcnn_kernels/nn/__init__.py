@@ -2,6 +2,7 @@
 
 from .attention import GroupSelfAttention2d
 from .conv import GroupConv2d, GroupConvTranspose2d, LiftingConv2d
+from .conv_norm import conv_batch_norm
 from .linear import GroupLinear
 from .norm import ConditionalGroupBatchNorm2d, GroupBatchNorm2d
 from .pool import GroupAvgPool, GroupMaxPool
@@ -38,4 +39,5 @@ __all__ = [
     "SpatialInsertZeros2d",
     "SpatialMaxPool2d",
     "SpatialUpsample",
+    "conv_batch_norm",
 ]

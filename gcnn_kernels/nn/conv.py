@@ -11,7 +11,14 @@ from torch import nn
 from .. import _checks as checks
 from .._layout import to_map_format
 from ..backends import check_choice
-from ..functional import group_conv2d, group_conv_transpose2d, lift_conv2d, same_padding
+from ..functional import (
+    ACTIVATION_SLOPES,
+    conv_with_statistics,
+    group_conv2d,
+    group_conv_transpose2d,
+    lift_conv2d,
+    same_padding,
+)
 from ..groups import PointGroup, point_group
 from .layer import WeightedLayer
 
@@ -31,6 +38,7 @@ class _GroupConv(WeightedLayer):
     dilation: tuple[int, int]
     padding_mode: str
     groups: int
+    activation: str | None = None
     algorithm: str
     backend: str
     weight: nn.Parameter
@@ -38,7 +46,7 @@ class _GroupConv(WeightedLayer):
     # What is printed where it differs, in this order.
     _defaults: ClassVar[dict[str, object]] = {
         "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "dilation": (1, 1), "groups": 1,
-        "bias": True, "padding_mode": "zeros", "algorithm": "auto", "backend": "auto",
+        "bias": True, "padding_mode": "zeros", "activation": None, "algorithm": "auto", "backend": "auto",
     }  # fmt: skip
     output_padding: tuple[int, int] = (0, 0)
 
@@ -55,6 +63,7 @@ class _GroupConv(WeightedLayer):
         group: str | PointGroup = "p4",
         *,
         groups: int = 1,
+        activation: str | None = None,
         algorithm: str = "auto",
         backend: str = "auto",
         device: torch.device | str | None = None,
@@ -63,6 +72,7 @@ class _GroupConv(WeightedLayer):
         super().__init__()
         self.point_group = point_group(group)
         check_choice(backend, algorithm)
+        checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
         checks.one_of("padding_mode", padding_mode, _PADDING_MODES)
         in_channels = checks.whole("in_channels", in_channels, 1)
         out_channels = checks.whole("out_channels", out_channels, 1)
@@ -79,7 +89,7 @@ class _GroupConv(WeightedLayer):
         else:
             self.padding = checks.pair("padding", padding, 0)
         self.padding_mode = padding_mode
-        self.groups, self.algorithm, self.backend = groups, algorithm, backend
+        self.groups, self.activation, self.algorithm, self.backend = groups, activation, algorithm, backend
         self.weight = nn.Parameter(torch.empty(self._weight_shape(), device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
@@ -89,13 +99,21 @@ class _GroupConv(WeightedLayer):
         return (self.out_channels, self.in_channels // self.groups, *slots, self.kernel_size, self.kernel_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        *arguments, algorithm, backend = self._arguments(x)
+        convolve = lift_conv2d if self._lifts else group_conv2d
+        return convolve(*arguments, activation=self.activation, algorithm=algorithm, backend=backend)
+
+    def with_statistics(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """The map, without activation, and its statistics for a norm (``functional.conv_with_statistics``)."""
+        return conv_with_statistics(self._lifts, *self._arguments(x))
+
+    def _arguments(self, x: torch.Tensor) -> tuple[Any, ...]:
         padding: int | tuple[int, int] | str = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._pad(x), 0
-        convolve = lift_conv2d if self._lifts else group_conv2d
-        return convolve(
+        return (
             x, self.weight, self.bias, self.point_group, self.stride, padding, self.dilation, self.groups,
-            algorithm=self.algorithm, backend=self.backend,
+            self.algorithm, self.backend,
         )  # fmt: skip
 
     def _pad(self, x: torch.Tensor) -> torch.Tensor:
@@ -127,6 +145,7 @@ class LiftingConv2d(_GroupConv):
         stride, padding, dilation, bias, padding_mode: as in ``torch.nn.Conv2d``; the bias is one number per map.
         group: "p1", "p4", "p4m", or a finer one such as "c8", "d8".
         groups: as in ``torch.nn.Conv2d``, of maps; each keeps its whole group axis.
+        activation: None, "relu" or "leaky_relu", applied in the same pass where the kernel can, else in place.
         algorithm, backend: as in :func:`gcnn_kernels.lift_conv2d`.
 
     Parameters are ``weight`` ``[out_channels, in_channels / groups, k, k]`` and ``bias`` ``[out_channels]``.

@@ -55,7 +55,13 @@ class _RunningStatistics(Layer, _BatchNorm):
     def affine(self, value: bool) -> None:
         self._affine = value
 
-    def _normalize(self, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
+    def _normalize(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        batch_statistics: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> torch.Tensor:
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -63,7 +69,8 @@ class _RunningStatistics(Layer, _BatchNorm):
                 momentum = 1 / self.num_batches_tracked.item()
         return group_batch_norm(
             x, self.running_mean, self.running_var, weight, bias, self.training or not self.track_running_stats,
-            momentum, self.eps, self.activation, sync=self.sync and self.training, backend=self.backend,
+            momentum, self.eps, self.activation, sync=self.sync and self.training, batch_statistics=batch_statistics,
+            backend=self.backend,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
@@ -100,8 +107,10 @@ class GroupBatchNorm2d(_RunningStatistics):
             num_features, eps, momentum, affine, activation, track_running_stats, sync, backend, device, dtype
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._normalize(x, self.weight, self.bias)
+    def forward(
+        self, x: torch.Tensor, *, batch_statistics: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        return self._normalize(x, self.weight, self.bias, batch_statistics)
 
 
 class ConditionalGroupBatchNorm2d(_RunningStatistics):
@@ -140,5 +149,11 @@ class ConditionalGroupBatchNorm2d(_RunningStatistics):
         self.scale = nn.Linear(condition_features, num_features, device=device, dtype=dtype)
         self.shift = nn.Linear(condition_features, num_features, device=device, dtype=dtype)
 
-    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        return self._normalize(x, 1 + self.scale(condition), self.shift(condition))
+    def forward(
+        self,
+        x: torch.Tensor,
+        condition: torch.Tensor,
+        *,
+        batch_statistics: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        return self._normalize(x, 1 + self.scale(condition), self.shift(condition), batch_statistics)

@@ -1,7 +1,7 @@
 """The operators in torch's dispatcher: schema, shapes, autocast, derivatives, FLOPs. Importing this registers them."""
 
-from . import conv, filters, interpolation, linear, norm, pool
+from . import conv, filters, folded, interpolation, linear, norm, pool
 
 from . import flops  # isort: skip  (of the operators above)
 
-__all__ = ["conv", "filters", "flops", "interpolation", "linear", "norm", "pool"]
+__all__ = ["conv", "filters", "flops", "folded", "interpolation", "linear", "norm", "pool"]

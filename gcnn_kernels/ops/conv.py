@@ -18,22 +18,23 @@ from .batching import fold, unfold
 from .derivatives import bilinear
 from .library import OPS, define
 
-_GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend, int groups=1"
+# What follows x, weight and bias, or their like, in all operators.
+GEOMETRY = "str group, int[2] stride, int[2] padding, int[2] dilation, str algorithm, str backend, int groups"
 
 
 def _conv(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
-    problem = _known_problem("conv", x, x.shape, weight.shape, group, stride, padding, dilation, groups)
+    problem = known_problem("conv", x, x.shape, weight.shape, group, stride, padding, dilation, groups)
     return _kernels(problem, algorithm, backend).conv(problem, x, weight, bias)
 
 
-def _conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
+def conv_fake(x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
     problem = _problem("conv", x.dtype, x.device, x.shape, weight.shape, group, stride, padding, dilation, groups)
     return x.new_empty(joined_shape(problem.out_shape, problem.cosets)).contiguous(memory_format=map_format(x))
 
 
 def _conv_input_grad(grad, weight, size, group, stride, padding, dilation, algorithm, backend, groups=1):
     shape = _input_shape(grad, weight, size, group, groups)
-    problem = _known_problem("conv_input_grad", grad, shape, weight.shape, group, stride, padding, dilation, groups)
+    problem = known_problem("conv_input_grad", grad, shape, weight.shape, group, stride, padding, dilation, groups)
     _check_grad(grad, problem)
     return _kernels(problem, algorithm, backend).conv_input_grad(problem, grad, weight)
 
@@ -45,7 +46,7 @@ def _conv_input_grad_fake(grad, weight, size, group, stride, padding, dilation, 
 
 def _conv_weight_grad(grad, x, kernel, group, stride, padding, dilation, algorithm, backend, groups=1):
     shape = _filter_shape(grad, x, kernel, group, groups)
-    problem = _known_problem("conv_weight_grad", grad, x.shape, shape, group, stride, padding, dilation, groups)
+    problem = known_problem("conv_weight_grad", grad, x.shape, shape, group, stride, padding, dilation, groups)
     _check_grad(grad, problem)
     return _kernels(problem, algorithm, backend).conv_weight_grad(problem, grad, x)
 
@@ -70,7 +71,7 @@ def _problem(op, dtype, device, x_shape, weight_shape, group, stride, padding, d
 _kept_problem = lru_cache(maxsize=1024)(_problem)
 
 
-def _known_problem(op, like, x_shape, weight_shape, group, stride, padding, dilation, groups):
+def known_problem(op, like, x_shape, weight_shape, group, stride, padding, dilation, groups):
     """``_problem``, kept; sizes are numbers where kernels run, not symbols."""
     geometry = tuple(stride), tuple(padding), tuple(dilation)
     return _kept_problem(op, like.dtype, like.device, tuple(x_shape), tuple(weight_shape), group, *geometry, groups)
@@ -90,9 +91,16 @@ def _filter_shape(grad, x, kernel, group, groups):
 
 
 def _kernels(problem, algorithm, backend):
+    return chosen_kernels(problem, algorithm, backend)[0]
+
+
+def chosen_kernels(problem, algorithm, backend):
+    """The kernels for a problem, and whether they are ``FoldingKernels``."""
     chosen, algorithm = choose_for_conv(problem, algorithm, backend)
     kernels = chosen.conv.algorithms[algorithm]
-    return kernels if problem.cosets == 1 or algorithm in chosen.conv.takes_cosets else BySubgroup(kernels)
+    if problem.cosets == 1 or algorithm in chosen.conv.takes_cosets:
+        return kernels, algorithm in chosen.conv.folds
+    return BySubgroup(kernels), False
 
 
 def _check_grad(grad, problem):
@@ -108,7 +116,7 @@ def _bias_grad(grad):
 # batches, or the channels fall into groups, it is a convolution of as many more groups.
 
 
-def _conv_batched(info, in_dims, x, weight, bias, *geometry):
+def conv_batched(info, in_dims, x, weight, bias, *geometry):
     n, (x_dim, weight_dim, bias_dim, *_) = info.batch_size, in_dims
     if weight_dim is None and bias_dim is None:
         return unfold(OPS.conv(fold(x, x_dim, 0), weight, bias, *geometry), 0, n)
@@ -147,20 +155,20 @@ def _in_more_groups(geometry, n):
     return *geometry[:4], "auto", geometry[5], n * _groups(geometry)
 
 
-_of_conv, _of_input_grad, _of_weight_grad = bilinear(
+of_conv, _of_input_grad, _of_weight_grad = bilinear(
     "conv", after_channels=3, bias_grad=_bias_grad,
     input_sizes=(lambda x: x.shape[3:],), filter_sizes=(lambda weight: weight.shape[3],),
 )  # fmt: skip
 define(
-    f"conv(Tensor x, Tensor weight, Tensor? bias, {_GEOMETRY}) -> Tensor",
+    f"conv(Tensor x, Tensor weight, Tensor? bias, {GEOMETRY}=1) -> Tensor",
     _conv,
-    _conv_fake,
-    **_of_conv,
-    batched=_conv_batched,
+    conv_fake,
+    **of_conv,
+    batched=conv_batched,
     autocast=True,
 )
 define(
-    f"conv_input_grad(Tensor grad, Tensor weight, SymInt[2] size, {_GEOMETRY}) -> Tensor",
+    f"conv_input_grad(Tensor grad, Tensor weight, SymInt[2] size, {GEOMETRY}=1) -> Tensor",
     _conv_input_grad,
     _conv_input_grad_fake,
     **_of_input_grad,
@@ -168,7 +176,7 @@ define(
     autocast=True,
 )
 define(
-    f"conv_weight_grad(Tensor grad, Tensor x, SymInt kernel, {_GEOMETRY}) -> Tensor",
+    f"conv_weight_grad(Tensor grad, Tensor x, SymInt kernel, {GEOMETRY}=1) -> Tensor",
     _conv_weight_grad,
     _conv_weight_grad_fake,
     **_of_weight_grad,

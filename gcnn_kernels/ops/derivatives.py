@@ -78,7 +78,7 @@ def bilinear(
         ctx.save_for_backward(x, weight)
 
     def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
+        x, weight = ctx.saved_tensors[:2]
         need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
         gx = input_grad(grad, weight, x, ctx.options) if need_x else None
         gweight = weight_grad(grad, x, weight, ctx.options) if need_weight else None

@@ -25,6 +25,12 @@ def _conv(x_shape: Shape, weight_shape: Shape, *args: Any, out_shape: Shape, **k
     return _stack(out_shape, weight_shape)
 
 
+def _conv_with_statistics(
+    x_shape: Shape, weight_shape: Shape, *args: Any, out_shape: Sequence[Shape], **kwargs: Any
+) -> int:
+    return _stack(out_shape[0], weight_shape)
+
+
 def _conv_input_grad(grad_shape: Shape, weight_shape: Shape, *args: Any, out_shape: Shape, **kwargs: Any) -> int:
     return _stack(grad_shape, weight_shape)
 
@@ -58,6 +64,8 @@ def _matrix(map_shape: Shape, weight_shape: Shape, group: str) -> int:
 
 _FORMULAS = {
     OPS.conv: _conv,
+    OPS.conv_activated: _conv,
+    OPS.conv_with_statistics: _conv_with_statistics,
     OPS.conv_input_grad: _conv_input_grad,
     OPS.conv_weight_grad: _conv_weight_grad,
     OPS.linear: _linear,

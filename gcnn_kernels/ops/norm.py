@@ -1,7 +1,9 @@
 """Batch norm over batch, plane and group, with affine map and activation in the same pass.
 
-Forward and backward are one operator each, made of the backends' four kernels. The derivative of the backward operator
-is taken through the same formulas in plain torch (``_composed_backward``), so it is exact to any order.
+Forward and backward are one operator each, made of the backends' four kernels. The forward operator also takes mean and
+variance of its map where they are known (folded.py); they stay functions of the map, for all derivatives. The
+derivative of the backward operator is taken through the same formulas in plain torch (``_composed_backward``), so it is
+exact to any order.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ collectives: LazyModule = LazyModule("torch.distributed.nn.functional")  # diffe
 _OPTIONS = "float eps, float slope, bool sync, str backend"
 
 
-def _train(x, weight, bias, eps, slope, sync, backend):
+def _train(x, weight, bias, eps, slope, sync, backend, mean=None, var=None):
     kernels, affine = choose("norm", x, backend).norm, Affine(weight, bias, slope)
     count = torch.full((), x.numel() // x.shape[1], dtype=accumulator(x.dtype), device=x.device)
-    if not sync:
+    if not sync and mean is None:
         return *kernels.norm_train(x, affine, eps), count
-    mean, var, count = _combine_ranks(*kernels.norm_stats(x), count)
+    mean, var = kernels.norm_stats(x) if mean is None else (mean.clone(), var.clone())
+    if sync:
+        mean, var, count = _combine_ranks(mean, var, count)
     return kernels.norm_eval(x, mean, var, affine, eps), mean, var, count
 
 
@@ -40,7 +44,7 @@ def _combine_ranks(mean, var, count):
     return mean, (share * (variances + (means - mean) ** 2)).sum(0), total
 
 
-def _train_fake(x, weight, bias, eps, slope, sync, backend):
+def _train_fake(x, weight, bias, eps, slope, sync, backend, mean=None, var=None):
     stats = x.new_empty(x.shape[1], dtype=accumulator(x.dtype))
     return _like_map(x), stats, torch.empty_like(stats), stats.new_empty(())
 
@@ -79,7 +83,7 @@ def _composed_eval(x, mean, var, weight, bias, eps, slope, backend):
     return _composed_map(x, mean.detach().to(dtype), var.detach().to(dtype), weight, bias, eps, slope)
 
 
-def _composed_train(x, weight, bias, eps, slope, sync, backend):
+def _composed_train(x, weight, bias, eps, slope, sync, backend, mean=None, var=None):
     """What ``_train`` computes, in differentiable torch operators."""
     mean, var, count = _composed_moments(x.to(accumulator(x.dtype)), sync)
     return _composed_map(x, mean, var, weight, bias, eps, slope), mean.detach(), var.detach(), count
@@ -139,7 +143,7 @@ def _like_map(x):
 
 
 def _save_train(ctx, inputs, output):
-    x, weight, bias, ctx.eps, ctx.slope, ctx.sync, ctx.backend = inputs
+    x, weight, bias, ctx.eps, ctx.slope, ctx.sync, ctx.backend, *_ = inputs
     _, mean, var, count = output
     ctx.mark_non_differentiable(mean, var, count)
     ctx.save_for_backward(x, mean, var, weight, bias, count)
@@ -150,7 +154,7 @@ def _train_backward(ctx, grad, *_):
     gx, sum_g, sum_gx = OPS.batch_norm_backward(
         grad, x, mean, var, weight, bias, count, ctx.eps, ctx.slope, ctx.sync, ctx.backend
     )
-    return gx, _like_parameter(sum_gx, weight), _like_parameter(sum_g, bias), None, None, None, None
+    return gx, _like_parameter(sum_gx, weight), _like_parameter(sum_g, bias), *[None] * 6
 
 
 def _save_eval(ctx, inputs, output):
@@ -205,9 +209,9 @@ def _backward_backward(ctx, *grads):
 # In the batching rules every one of the batch has statistics of its own, so that a batch counts as more channels.
 
 
-def _train_batched(info, in_dims, x, weight, bias, *options):
+def _train_batched(info, in_dims, x, weight, bias, eps, slope, sync, backend, *_):
     n = info.batch_size
-    y, mean, var, count = OPS.batch_norm(*_folded(n, in_dims, x, weight, bias), *options)
+    y, mean, var, count = OPS.batch_norm(*_folded(n, in_dims, x, weight, bias), eps, slope, sync, backend)
     (y, dim), (mean, _), (var, _) = unfold(y, 1, n), unfold(mean, 0, n), unfold(var, 0, n)
     return (y, mean, var, count), (dim, 0, 0, None)
 
@@ -233,7 +237,8 @@ def _folded(n, in_dims, *tensors):
 
 
 define(
-    f"batch_norm(Tensor x, Tensor? weight, Tensor? bias, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"batch_norm(Tensor x, Tensor? weight, Tensor? bias, {_OPTIONS}, Tensor? mean=None, Tensor? var=None) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
     _train,
     _train_fake,
     save=_save_train,

@@ -127,7 +127,7 @@ def test_the_workspace_is_bounded(op, channels):
             if not windows.filters:
                 workspace[id(out.single.untyped_storage())] = out.single.untyped_storage()
 
-        def scatter(self, coefficients, kernel, bias, y, first):
+        def scatter(self, coefficients, kernel, bias, y, first, slope=1.0, statistics=False):
             if kernel == 1:
                 workspace[id(coefficients.single.untyped_storage())] = coefficients.single.untyped_storage()
 

@@ -60,7 +60,7 @@ class Columns:
 
 class Conv:
     algorithms = {"direct": Columns()}  # noqa: RUF012
-    takes_cosets = ()
+    takes_cosets = folds = ()
 
     def unsupported(self, problem, algorithm):
         if problem.groups > 1:

@@ -11,6 +11,7 @@ can select, which takes a quarter of an hour. Run that after a change of a kerne
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -73,7 +74,10 @@ def check(programs, architecture):
 
 def faults(program, result, architecture):
     registers, spilled = result.usage
-    allowed = SPILLED_FLOAT64 if "*fp64" in program.source.signature.values() else SPILLED
+    float64 = "*fp64" in program.source.signature.values()
+    allowed = SPILLED_FLOAT64 if float64 else SPILLED
+    if float64 and "fp32" in program.source.signature.values():
+        yield "takes a number as float32"
     if spilled > allowed:
         yield f"spills {spilled} bytes"
     if registers * 32 * result.warps > REGISTERS:
@@ -134,6 +138,16 @@ def test_staged_kernels(arithmetic, architecture):
     check(convolutions(chosen), architecture)
 
 
+@pytest.mark.parametrize("arithmetic", ["bf16", slow("fp64")], indirect=True)
+@pytest.mark.parametrize("architecture", ["sm_90"], indirect=True)
+@pytest.mark.parametrize(("activation", "statistics"), [("leaky_relu", False), (None, True)])
+def test_what_is_folded_into_the_convolutions(activation, statistics, arithmetic, architecture):
+    """It leaves the loop as it is: no more registers than a block has, and no spill."""
+    dtype = ARITHMETIC[arithmetic][0]
+    chosen = [(problem("conv", "p4m", 90, 90, dtype), algorithm) for algorithm in ("direct", "fourier", "staged")]
+    check(convolutions(chosen, activation=activation, statistics=statistics), architecture)
+
+
 @pytest.mark.parametrize("arithmetic", ["bf16"], indirect=True)
 def test_offsets_in_int64(arithmetic, architecture):
     """Maps of more than 2^31 numbers."""
@@ -163,12 +177,12 @@ def test_weights_are_loaded_in_whole_vectors(algorithm, channels, arithmetic, ar
     assert re.search(r"cp\.async\.\w+\.shared\.global \[.*\], 0x(4|8|10)\b", result.ptx)
 
 
-def convolutions(layers_and_algorithms):
+def convolutions(layers_and_algorithms, **folded):
     """The programs of the products and of the staged algorithm's kernels; other ones are in ``run_others``."""
     programs = []
     for layer, algorithm in layers_and_algorithms:
         name = f"{algorithm} {layer.op} {layer.group.name} {layer.in_channels}->{layer.out_channels} {layer.dtype}"
-        programs += recorded(name, run_conv, layer, algorithm)
+        programs += recorded(name, partial(run_conv, **folded), layer, algorithm)
     kernels = "conv_kernel", "weight_grad_kernel", "gather_kernel", "scatter_kernel"
     return [program for program in programs if program.name.startswith(kernels)]
 
@@ -177,17 +191,25 @@ def test_norm_pool_and_filters(architecture):
     check(recorded("181 channels", run_others, 181), architecture)
 
 
-def run_others(channels):
-    x = torch.empty(32, channels, 8, 32, 32, dtype=torch.bfloat16, device="meta").to(
-        memory_format=torch.channels_last_3d
-    )
-    vector = torch.empty(channels, device="meta")
-    per_sample = torch.empty(32, channels, device="meta")
-    affine = Affine(per_sample, vector, 0.0)
+@pytest.mark.parametrize("architecture", ["sm_90"], indirect=True)
+def test_norm_in_float64(architecture):
+    check(recorded("11 channels", run_norm, 11, torch.float64), architecture)
+
+
+def run_norm(channels, dtype):
+    x = torch.empty(32, channels, 8, 32, 32, dtype=dtype, device="meta").to(memory_format=torch.channels_last_3d)
+    sums = torch.float64 if dtype == torch.float64 else torch.float32
+    vector, per_sample = (torch.empty(shape, dtype=sums, device="meta") for shape in (channels, (32, channels)))
+    affine = Affine(per_sample, vector, 0.2)
     norm.norm_stats(x)
     norm.norm_apply(x, vector, vector, affine)
     norm.norm_backward_sums(x, x, vector, vector, affine)
     norm.norm_backward_input(x, x, vector, vector, affine, vector, vector)
+    return x
+
+
+def run_others(channels):
+    x = run_norm(channels, torch.bfloat16)
     value, index = pool.group_max(x)
     pool.group_max_scatter(value, index, 8)
     pool.group_max_gather(x, index)

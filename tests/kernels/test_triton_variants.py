@@ -17,7 +17,7 @@ def test_programs_of_a_training_run(monkeypatch, tmp_path, capsys):
     found = programs("food101", 64)
     assert len(found) <= 69
     assert not programs("food101", 48).keys() - found.keys()
-    assert len(programs("food101", 37).keys() - found.keys()) <= 1  # of a layer for which another algorithm is better
+    assert len(programs("food101", 37).keys() - found.keys()) <= 2  # of layers for which another algorithm is better
     main(["rotmnist", "--more-batches"])
     assert "at batch 64" in capsys.readouterr().out
 

@@ -33,6 +33,7 @@ class CpuConv:
             "expand": _Chosen(lambda problem: expansion if problem.cosets == 1 else by_subgroup),
         }
         self.takes_cosets: tuple[str, ...] = tuple(self.algorithms)
+        self.folds: tuple[str, ...] = ()
 
     def unsupported(self, problem: ConvProblem, algorithm: str) -> str | None:
         lifting = problem.in_slots == 1

@@ -10,6 +10,7 @@ from . import filters, staging
 
 algorithms: dict[str, ConvKernels] = {"expand": Expansion(filters), "staged": Staged(staging)}
 takes_cosets: tuple[str, ...] = ()
+folds: tuple[str, ...] = ("staged",)
 
 
 def unsupported(problem: ConvProblem, algorithm: str) -> str | None:

@@ -46,7 +46,10 @@ def gather(x: Tensor, windows: Windows, first: int, out: Coefficients) -> None:
     out.double.unflatten(3, (kernel**2, -1))[:, :count, ..., :channels] = double.movedim(1, 2).to(out.double.dtype)
 
 
-def scatter(coefficients: Coefficients, kernel: int, bias: Tensor | None, y: Tensor, first: int) -> None:
+def scatter(
+    coefficients: Coefficients, kernel: int, bias: Tensor | None, y: Tensor, first: int,
+    slope: float = 1.0, statistics: bool = False,
+) -> Tensor | None:  # fmt: skip
     group, double = coefficients.group, coefficients.double
     batch, channels, _, height, width = y.shape
     size = height - kernel + 1, width - kernel + 1
@@ -62,10 +65,24 @@ def scatter(coefficients: Coefficients, kernel: int, bias: Tensor | None, y: Ten
     values = torch.tensordot(inverse, planes[:, :count], 1).unflatten(2, (kernel**2, -1))[..., :channels]
     if bias is not None:
         values = values + bias.to(values.dtype)
+    values = torch.where(values < 0, slope * values if slope else 0, values).to(y.dtype)
     b, i, j = _pixels(first, count, size, y.device)
     for slot, (tap_row, tap_column) in enumerate(_moved_taps(group, kernel).to(y.device)):
         target = y[:, :, slot].permute(0, 2, 3, 1)
-        target[b[:, None], i[:, None] + tap_row, j[:, None] + tap_column] = values[slot].to(y.dtype)
+        target[b[:, None], i[:, None] + tap_row, j[:, None] + tap_column] = values[slot]
+    if not statistics:
+        return None
+    values = values.to(planes.dtype).flatten(0, 2)
+    var, mean = torch.var_mean(values, 0, correction=0)
+    number = torch.full_like(mean, len(values))
+    return torch.stack([mean, var * number, number]).unsqueeze(1)
+
+
+def combine(parts: Tensor) -> tuple[Tensor, Tensor]:
+    mean, square, number = parts
+    total = number.sum(0)
+    centre = (number * mean).sum(0) / total
+    return centre, (square + number * (mean - centre) ** 2).sum(0) / total
 
 
 def _pixels(first, count, size, device):

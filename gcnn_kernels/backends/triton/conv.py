@@ -10,7 +10,7 @@ from ..staged import Staged
 from . import direct, filters, fourier, staging
 from .cost import choose_algorithm, unsupported_algorithm
 
-__all__ = ["algorithms", "choose_algorithm", "takes_cosets", "unsupported"]
+__all__ = ["algorithms", "choose_algorithm", "folds", "takes_cosets", "unsupported"]
 
 algorithms: dict[str, Any] = {
     "direct": direct,
@@ -19,6 +19,7 @@ algorithms: dict[str, Any] = {
     "expand": Expansion(filters),
 }
 takes_cosets: tuple[str, ...] = ()
+folds: tuple[str, ...] = ("direct", "fourier", "staged")
 
 
 def unsupported(problem: ConvProblem, algorithm: str) -> str | None:

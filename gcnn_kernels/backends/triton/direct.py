@@ -15,11 +15,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..base import accumulator
+from ..base import NO_EPILOGUE, Epilogue, accumulator
 from ..filter_indices import filter_sources, filter_targets
 from ..problem import ConvProblem
 from .arithmetic import dot_precision
 from .cost import choose_tile
+from .epilogue import activated, store_statistics
 from .index import pixel, read_position, scaled_strides
 from .launch import (
     DTYPES,
@@ -31,23 +32,25 @@ from .launch import (
     empty_map,
     jit,
     launch,
+    partial_statistics,
     split_sum,
     wide,
 )
+from .norm import combine_stats
 
 NARROW = 16  # channels below which several entries of the filter share one step of the sum
 
 
 @jit
 def conv_kernel(
-    x, weight, table, bias, y,
+    x, weight, table, bias, y, parts,
     stride_xb, stride_xc, stride_xs, stride_xh, stride_xw, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
     pixels, height, width, x_height, x_width,
     aligned_channels, aligned_x_channels, row_vectors,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
     K: tl.constexpr, SLOTS: tl.constexpr, X_SLOTS: tl.constexpr, ADJOINT: tl.constexpr, FLAT: tl.constexpr,
     BIAS: tl.constexpr, WIDE: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
-    ALIGN_X: tl.constexpr, ALIGN_Y: tl.constexpr,
+    SLOPE: tl.constexpr, STATISTICS: tl.constexpr, ALIGN_X: tl.constexpr, ALIGN_Y: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """One tile ``[BLOCK_M pixels, BLOCK_S slots * BLOCK_C channels]`` of the map y.
@@ -55,6 +58,7 @@ def conv_kernel(
     ``weight[entry, c of x, c of y]`` are the entries of the base filter, ``table[slot of y, slot of x, tap]`` says
     which one to take. What is called aligned, and the strides of the maps but those of their channels, are in units of
     ALIGN_X and ALIGN_Y numbers (``launch.alignment``); a row of weights has ``row_vectors`` times VECTOR.
+    ``parts[3, tile of pixels, slot, c]`` are the statistics of the tiles' columns.
     """
     channels, x_channels, stride_row = aligned_channels * ALIGN_Y, aligned_x_channels * ALIGN_X, row_vectors * VECTOR
     stride_xb, stride_xs, stride_xh, stride_xw = scaled_strides(stride_xb, stride_xs, stride_xh, stride_xw, ALIGN_X)
@@ -117,7 +121,12 @@ def conv_kernel(
         total = tl.dot(xs.to(DOT), ws.to(DOT), total, input_precision=PRECISION, out_dtype=SUM)
 
     y_at = (b[:, None] * stride_yb + i * stride_yh + j * stride_yw) + (slot * stride_ys + channel * stride_yc)[None, :]
-    tl.store(y + y_at, total.to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
+    value = activated(total, SLOPE).to(y.dtype.element_ty)
+    tl.store(y + y_at, value, mask=m_in[:, None] & channel_in[None, :])
+    if STATISTICS:
+        size = tl.num_programs(0) // column_tiles * SLOTS * channels
+        part = (tile_m * SLOTS + slot) * channels + channel
+        store_statistics(parts, (value,), m_in, part, size, channel_in, SUM)
 
 
 @jit
@@ -226,7 +235,9 @@ def packed_weight(weight: Tensor, adjoint: bool) -> Tensor:
     return packed
 
 
-def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def conv(
+    problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None, epilogue: Epilogue = NO_EPILOGUE
+) -> Tensor:  # fmt: skip
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
     y = empty_map("the convolution's input gradient" if problem.adjoint else "the convolution's output",
                   problem.computed_shape, x)  # fmt: skip
@@ -238,20 +249,24 @@ def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = 
     table = _table(problem.group, problem.in_slots, problem.kernel, x.device, problem.op)
     block_s = min(tile.slots, slots)
     align_x, align_y = alignment(x), alignment(y)
-    grid = (triton.cdiv(pixels, tile.rows) * triton.cdiv(channels, tile.columns) * (slots // block_s),)
+    row_tiles = triton.cdiv(pixels, tile.rows)
+    parts = partial_statistics(y, row_tiles * slots) if epilogue.wanted else None
     launch(
-        conv_kernel, grid,
-        x, packed, table, y if bias is None else bias, y,
+        conv_kernel, (row_tiles * triton.cdiv(channels, tile.columns) * (slots // block_s),),
+        x, packed, table, y if bias is None else bias, y, y if parts is None else parts,
         *aligned_strides(x, align_x), *aligned_strides(y, align_y),
         pixels, height, width, x.shape[3], x.shape[4],
         channels // align_y, x.shape[1] // align_x, packed.shape[2] // VECTOR.value,
         *problem.stride, *problem.padding, *problem.dilation,
         K=problem.kernel, SLOTS=slots, X_SLOTS=x.shape[2], ADJOINT=problem.adjoint, FLAT=x.shape[1] < NARROW,
         BIAS=bias is not None, WIDE=wide(x, y), DOT=dot_dtype(x.dtype), SUM=DTYPES[accumulator(x.dtype)],
-        PRECISION=dot_precision(x.dtype), ALIGN_X=align_x, ALIGN_Y=align_y,
+        PRECISION=dot_precision(x.dtype), SLOPE=epilogue.slope, STATISTICS=epilogue.wanted,
+        ALIGN_X=align_x, ALIGN_Y=align_y,
         BLOCK_M=tile.rows, BLOCK_C=tile.columns, BLOCK_S=block_s, BLOCK_K=tile.depth,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
+    if parts is not None:
+        epilogue.statistics = combine_stats(parts)
     return y
 
 

@@ -22,11 +22,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..base import accumulator
+from ..base import NO_EPILOGUE, Epilogue, accumulator
 from ..problem import ConvProblem
 from ..staged import padded
 from .arithmetic import dot_precision
 from .cost import choose_tile
+from .epilogue import activated, store_statistics
 from .index import first_read, moved_tap, pixel, read_position, scaled_strides, tap_shift
 from .launch import (
     DTYPES,
@@ -38,9 +39,11 @@ from .launch import (
     empty_map,
     jit,
     launch,
+    partial_statistics,
     split_sum,
     wide,
 )
+from .norm import combine_stats
 from .transforms import adjoint_transform, read_moved, scaled, transform
 
 # Maps are transformed in the dtype of the products, filters and sums in SUM: additions of 16-bit numbers are two to an
@@ -198,12 +201,12 @@ def transform_weight_kernel(
 
 @jit
 def conv_kernel(
-    x, coefficients, bias, y,
+    x, coefficients, bias, y, parts,
     stride_xb, stride_xc, stride_xs, stride_xh, stride_xw, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
     pixels, height, width, x_height, x_width, aligned_channels, aligned_x_channels, row_vectors,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
     K: tl.constexpr, ORDER: tl.constexpr, ADJOINT: tl.constexpr, BIAS: tl.constexpr, WIDE: tl.constexpr,
-    ALIGN_X: tl.constexpr, ALIGN_Y: tl.constexpr,
+    SLOPE: tl.constexpr, STATISTICS: tl.constexpr, ALIGN_X: tl.constexpr, ALIGN_Y: tl.constexpr,
     DOT: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -211,6 +214,7 @@ def conv_kernel(
 
     Sizes and strides called aligned, and all strides of maps but those of their channels, are in units of ALIGN_X and
     ALIGN_Y numbers (``launch.alignment``); a row of coefficients has ``row_vectors`` times VECTOR.
+    ``parts[3, tile of pixels, c]`` are the statistics of the tiles.
     """
     channels, x_channels, row_size = aligned_channels * ALIGN_Y, aligned_x_channels * ALIGN_X, row_vectors * VECTOR
     stride_xb, stride_xs, stride_xh, stride_xw = scaled_strides(stride_xb, stride_xs, stride_xh, stride_xw, ALIGN_X)
@@ -268,8 +272,15 @@ def conv_kernel(
 
     result = adjoint_transform(_planes(single, double, ORDER), ORDER)
     at = (b * stride_yb + i * stride_yh + j * stride_yw)[:, None] + (channel * stride_yc)[None, :]
+    written = ()
     for s in tl.static_range(ORDER):
-        tl.store(y + at + s * stride_ys, result[s].to(y.dtype.element_ty), mask=m_in[:, None] & channel_in[None, :])
+        value = activated(result[s], SLOPE).to(y.dtype.element_ty)
+        tl.store(y + at + s * stride_ys, value, mask=m_in[:, None] & channel_in[None, :])
+        written = written + (value,)
+    if STATISTICS:
+        size = tl.num_programs(0) // column_tiles * channels
+        part = tl.program_id(0) // column_tiles * channels + channel
+        store_statistics(parts, written, m_in, part, size, channel_in, SUM)
 
 
 @jit
@@ -356,7 +367,9 @@ def _in_whole_vectors(x):
     return copy
 
 
-def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def conv(
+    problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = None, epilogue: Epilogue = NO_EPILOGUE
+) -> Tensor:  # fmt: skip
     """The map that ``problem.op`` computes, "conv" or "conv_input_grad", from the map x."""
     y = empty_map("the convolution's input gradient" if problem.adjoint else "the convolution's output",
                   problem.computed_shape, x)  # fmt: skip
@@ -380,19 +393,23 @@ def conv(problem: ConvProblem, x: Tensor, weight: Tensor, bias: Tensor | None = 
         weight, coefficients, *strides, channels, x_channels, row_size // VECTOR.value,
         K=k, ORDER=order, ADJOINT=problem.adjoint, SUM=sums, BLOCK=256,
     )  # fmt: skip
+    row_tiles = triton.cdiv(pixels, tile.rows)
+    parts = partial_statistics(y, row_tiles) if epilogue.wanted else None
     launch(
-        conv_kernel, (triton.cdiv(pixels, tile.rows) * triton.cdiv(channels, tile.columns),),
-        x, coefficients, y if bias is None else bias, y,
+        conv_kernel, (row_tiles * triton.cdiv(channels, tile.columns),),
+        x, coefficients, y if bias is None else bias, y, y if parts is None else parts,
         *aligned_strides(x, align_x), *aligned_strides(y, align_y),
         pixels, height, width, x.shape[3], x.shape[4],
         channels // align_y, x_channels // align_x, row_size // VECTOR.value,
         *problem.stride, *problem.padding, *problem.dilation,
         K=k, ORDER=order, ADJOINT=problem.adjoint, BIAS=bias is not None, WIDE=wide(x, y),
-        ALIGN_X=align_x, ALIGN_Y=align_y,
+        SLOPE=epilogue.slope, STATISTICS=epilogue.wanted, ALIGN_X=align_x, ALIGN_Y=align_y,
         DOT=dot_dtype(x.dtype), SUM=sums, PRECISION=dot_precision(x.dtype),
         BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.depth,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
+    if parts is not None:
+        epilogue.statistics = combine_stats(parts)
     return y
 
 

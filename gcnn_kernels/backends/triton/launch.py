@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from ..._layout import map_format
+from ..base import accumulator
 
 DTYPES = {
     torch.float16: tl.float16,
@@ -111,6 +112,11 @@ def empty(
 def empty_map(what: str, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
     """A map of that shape in the dtype and memory format of ``like``."""
     return empty(what, shape, like.dtype, like.device, map_format(like))
+
+
+def partial_statistics(y: torch.Tensor, parts: int) -> torch.Tensor:
+    """``[3, parts, C]``: for the statistics of parts of a map, which ``norm.combine_stats`` puts together."""
+    return empty("the map's partial statistics", (3, parts, y.shape[1]), accumulator(y.dtype), y.device)
 
 
 def split_sum(tiles: int, steps: int, bytes_per_split: int, device: torch.device) -> tuple[int, int]:

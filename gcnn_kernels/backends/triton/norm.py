@@ -168,17 +168,17 @@ def _normalised(x, at, inside, centre, inverse, SUM: tl.constexpr):
 
 
 @triton.jit
-def _masked_grad(grad, at, inside, xhat, scale, shift, slope, SUM: tl.constexpr):
+def _masked_grad(grad, at, inside, xhat, scale, shift, SLOPE: tl.constexpr, SUM: tl.constexpr):
     """The gradient before the activation, whose sign is recomputed as ``apply_kernel`` has it."""
     g = tl.load(grad + at, mask=inside, other=0.0).to(SUM)
-    return tl.where(xhat * scale + shift > 0, g, g * slope)
+    return tl.where(xhat * scale + shift > 0, g, g * SLOPE)
 
 
 @jit
 def apply_kernel(
     x, mean, rstd, weight, bias, y,
-    channels, outer, rows, row_size, size, rows_per_chunk, slope,
-    WEIGHT: tl.constexpr, BIAS: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
+    channels, outer, rows, row_size, size, rows_per_chunk,
+    WEIGHT: tl.constexpr, BIAS: tl.constexpr, SLOPE: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
     plane, chunk, _, col = _program(outer, row_size, LAST, BLOCK_L)
@@ -191,15 +191,15 @@ def apply_kernel(
         first_row = chunk * rows_per_chunk + step * BLOCK_R
         at, inside = _tile_offsets(first_row, rows, row_size, size, col, BLOCK_R)
         value = _normalised(x, at, inside, centre, inverse, SUM) * scale + shift
-        value = tl.where(value > 0, value, value * slope)
+        value = tl.where(value > 0, value, value * SLOPE)
         tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
 
 
 @jit
 def backward_sums_kernel(
     grad, x, mean, rstd, weight, bias, sum_g, sum_gx,
-    channels, outer, rows, row_size, size, rows_per_chunk, slope,
-    WEIGHT: tl.constexpr, BIAS: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
+    channels, outer, rows, row_size, size, rows_per_chunk,
+    WEIGHT: tl.constexpr, BIAS: tl.constexpr, SLOPE: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
     """Sums of g and of g * xhat over a chunk of rows: ``[sample, chunk, row_size]`` (LAST), else ``[plane, chunk]``."""
@@ -215,7 +215,7 @@ def backward_sums_kernel(
         first_row = chunk * rows_per_chunk + step * BLOCK_R
         at, inside = _tile_offsets(first_row, rows, row_size, size, col, BLOCK_R)
         xhat = _normalised(x, at, inside, centre, inverse, SUM)
-        g = _masked_grad(grad, at, inside, xhat, scale, shift, slope, SUM)
+        g = _masked_grad(grad, at, inside, xhat, scale, shift, SLOPE, SUM)
         total_g += g
         total_gx += g * xhat
     if LAST:
@@ -250,8 +250,8 @@ def combine_sums_kernel(
 @jit
 def backward_input_kernel(
     grad, x, mean, rstd, weight, bias, mean_g, mean_gx, dx,
-    channels, outer, rows, row_size, size, rows_per_chunk, slope,
-    WEIGHT: tl.constexpr, BIAS: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
+    channels, outer, rows, row_size, size, rows_per_chunk,
+    WEIGHT: tl.constexpr, BIAS: tl.constexpr, SLOPE: tl.constexpr, LAST: tl.constexpr, SUM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr,
 ):  # fmt: skip
     plane, chunk, _, col = _program(outer, row_size, LAST, BLOCK_L)
@@ -267,7 +267,7 @@ def backward_input_kernel(
         first_row = chunk * rows_per_chunk + step * BLOCK_R
         at, inside = _tile_offsets(first_row, rows, row_size, size, col, BLOCK_R)
         xhat = _normalised(x, at, inside, centre, inverse, SUM)
-        g = _masked_grad(grad, at, inside, xhat, scale, shift, slope, SUM)
+        g = _masked_grad(grad, at, inside, xhat, scale, shift, SLOPE, SUM)
         value = (scale * g - average - xhat * slant) * inverse
         tl.store(dx + at, value.to(dx.dtype.element_ty), mask=inside)
 
@@ -334,13 +334,23 @@ def norm_stats(x: Tensor) -> tuple[Tensor, Tensor]:
     view = _matrix(x, per_sample=False)
     parts = empty("the norm's partial statistics", (3, view.outer * view.chunks, view.row_size if view.last else 1),
                   sums, x.device)  # fmt: skip
-    moments = empty("the norm's statistics", (2, view.channels), sums, x.device)
     launch(
         stats_kernel, view.grid,
         x, *parts, view.outer, view.rows, view.row_size, view.size, view.rows_per_chunk, SUM=DTYPES[sums],
         **view.meta(),
     )  # fmt: skip
-    launch(combine_stats_kernel, (view.channels,), *parts, *moments, *_parts(view), BLOCK=256)
+    return _combined(parts, view.channels, *_parts(view))
+
+
+def combine_stats(parts: Tensor) -> tuple[Tensor, Tensor]:
+    """``[3, parts, C]``, each part's mean, sum of squared deviations and count, to mean and biased variance."""
+    _, number, channels = parts.shape
+    return _combined(parts, channels, number, 1, channels, 0, 1)
+
+
+def _combined(parts, channels, *layout):
+    moments = empty("the norm's statistics", (2, channels), parts.dtype, parts.device)
+    launch(combine_stats_kernel, (channels,), *parts, *moments, *layout, BLOCK=256)
     return moments[0], moments[1]
 
 
@@ -359,7 +369,7 @@ def norm_apply(x: Tensor, mean: Tensor, rstd: Tensor, affine: Affine) -> Tensor:
         view = _matrix(x, per_sample=True)
         launch(
             apply_kernel, view.grid,
-            x, mean, rstd, *_parameters(x, affine), y, *_sizes(view), affine.slope,
+            x, mean, rstd, *_parameters(x, affine), y, *_sizes(view),
             **_kinds(affine, mean), **view.meta(),
         )  # fmt: skip
     return y
@@ -377,7 +387,7 @@ def norm_backward_sums(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, affi
                   mean.dtype, x.device)  # fmt: skip
     launch(
         backward_sums_kernel, view.grid,
-        grad, x, mean, rstd, *_parameters(x, affine), *parts, *_sizes(view), affine.slope,
+        grad, x, mean, rstd, *_parameters(x, affine), *parts, *_sizes(view),
         **_kinds(affine, mean), **view.meta(),
     )  # fmt: skip
     if view.last:
@@ -398,7 +408,7 @@ def norm_backward_input(
         view = _matrix(x, per_sample=True)
         launch(
             backward_input_kernel, view.grid,
-            grad, x, mean, rstd, *_parameters(x, affine), mean_g, mean_gx, dx, *_sizes(view), affine.slope,
+            grad, x, mean, rstd, *_parameters(x, affine), mean_g, mean_gx, dx, *_sizes(view),
             **_kinds(affine, mean), **view.meta(),
         )  # fmt: skip
     return dx
@@ -421,4 +431,5 @@ def _parameters(x, affine):
 
 def _kinds(affine, mean):
     weight_kind, bias_kind = (0 if p is None else p.dim() for p in (affine.weight, affine.bias))
-    return {"WEIGHT": weight_kind, "BIAS": bias_kind, "SUM": DTYPES[mean.dtype]}
+    # The slope is a constant because Triton takes numbers for float32: 0.2 would be another one in float64.
+    return {"WEIGHT": weight_kind, "BIAS": bias_kind, "SLOPE": affine.slope, "SUM": DTYPES[mean.dtype]}

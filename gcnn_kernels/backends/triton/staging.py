@@ -15,9 +15,13 @@ from torch import Tensor
 
 from ..base import accumulator
 from .cost import piece
+from .epilogue import activated, store_statistics
 from .index import moved_tap, pixel
-from .launch import DTYPES, aligned_strides, alignment, jit, launch, wide
+from .launch import DTYPES, aligned_strides, alignment, jit, launch, partial_statistics, wide
+from .norm import combine_stats as combine
 from .transforms import adjoint_transform, read_moved, scaled, transform
+
+__all__ = ["combine", "gather", "scatter"]
 
 if TYPE_CHECKING:
     from ..staged import Coefficients, Windows
@@ -99,13 +103,17 @@ def gather_kernel(
 
 @jit
 def scatter_kernel(
-    single, double, bias, y, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
+    single, double, bias, y, parts, stride_yb, stride_yc, stride_ys, stride_yh, stride_yw,
     first, pixels, rows, height, width, aligned_channels, vectors,
     K: tl.constexpr, ORDER: tl.constexpr, PARTS: tl.constexpr, BIAS: tl.constexpr,
+    SLOPE: tl.constexpr, STATISTICS: tl.constexpr,
     ALIGN: tl.constexpr, VECTOR: tl.constexpr, WIDE: tl.constexpr, SUM: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """All slots of one tile ``[BLOCK_M rows, BLOCK_C channels]`` and one tap; strides as in ``gather_kernel``."""
+    """All slots of one tile ``[BLOCK_M rows, BLOCK_C channels]`` and one tap; strides as in ``gather_kernel``.
+
+    ``parts[3, tile of rows, c]`` are the statistics of the tiles.
+    """
     TAPS: tl.constexpr = K * K
     depth = vectors * VECTOR
     channel_tiles = tl.cdiv(aligned_channels * ALIGN, BLOCK_C)
@@ -138,6 +146,7 @@ def scatter_kernel(
         shift = tl.load(bias + c, mask=channel_in, other=0.0).to(SUM)[None, :]
 
     at = b[:, None] * (stride_yb * ALIGN) + c[None, :] * stride_yc
+    written = ()
     for e in tl.static_range(ORDER):
         tap_row, tap_column = moved_tap(tap // K, tap % K, e, K)
         to_row, to_column = (i + tap_row)[:, None], (j + tap_column)[:, None]
@@ -147,7 +156,16 @@ def scatter_kernel(
         value = values[e]
         if BIAS:
             value += shift
-        tl.store(y + to, value.to(y.dtype.element_ty), mask=row_in & channel_in[None, :])
+        value = activated(value, SLOPE).to(y.dtype.element_ty)
+        tl.store(y + to, value, mask=row_in & channel_in[None, :])
+        written = written + (value,)
+    if STATISTICS:
+        channels = aligned_channels * ALIGN
+        size = tl.num_programs(0) // (TAPS * channel_tiles) * channels
+        store_statistics(
+            parts, written, (row < rows) & (first + row < pixels), tile // channel_tiles * channels + c, size,
+            channel_in, SUM,
+        )  # fmt: skip
 
 
 def gather(x: Tensor, windows: Windows, first: int, out: Coefficients) -> None:
@@ -169,7 +187,10 @@ def gather(x: Tensor, windows: Windows, first: int, out: Coefficients) -> None:
     )  # fmt: skip
 
 
-def scatter(coefficients: Coefficients, kernel: int, bias: Tensor | None, y: Tensor, first: int) -> None:
+def scatter(
+    coefficients: Coefficients, kernel: int, bias: Tensor | None, y: Tensor, first: int,
+    slope: float = 1.0, statistics: bool = False,
+) -> Tensor | None:  # fmt: skip
     batch, channels, _, height, width = y.shape
     size = height - kernel + 1, width - kernel + 1
     # The coefficients of a map are padded for its dtype, which may be narrower than theirs.
@@ -177,13 +198,18 @@ def scatter(coefficients: Coefficients, kernel: int, bias: Tensor | None, y: Ten
     padded = coefficients.columns // kernel**2
     block_c = piece(padded, vector, _CHANNELS)
     block_m = _NUMBERS // block_c
-    tiles = triton.cdiv(coefficients.rows, block_m) * triton.cdiv(channels, block_c) * kernel**2
+    row_tiles = triton.cdiv(coefficients.rows, block_m)
     single, double = coefficients.single, coefficients.double
+    parts = partial_statistics(y, row_tiles) if statistics else None
+    unread = single  # a kernel needs a pointer
     launch(
-        scatter_kernel, (tiles,),
-        single, double, single if bias is None else bias, y, *aligned_strides(y, align),
+        scatter_kernel, (row_tiles * triton.cdiv(channels, block_c) * kernel**2,),
+        single, double, unread if bias is None else bias, y, unread if parts is None else parts,
+        *aligned_strides(y, align),
         first, batch * math.prod(size), coefficients.rows, *size, channels // align, padded // vector,
         K=kernel, ORDER=coefficients.group.order, PARTS=double.shape[0], BIAS=bias is not None,
+        SLOPE=slope, STATISTICS=statistics,
         ALIGN=align, VECTOR=vector, WIDE=wide(single, double, y), SUM=DTYPES[single.dtype],
         BLOCK_M=block_m, BLOCK_C=block_c, num_warps=4,
     )  # fmt: skip
+    return parts

@@ -10,6 +10,7 @@ import torch
 
 import gcnn_kernels as gk
 from gcnn_kernels._layout import map_format
+from gcnn_kernels.functional import conv_with_statistics
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
@@ -77,6 +78,37 @@ def test_conv(name, algorithm):
     if algorithm != "direct" and (lifting or group == "p1"):
         pytest.skip(f"{algorithm} serves group convolutions of p4 and p4m")
     check(group, lifting, shape, out_channels, k, algorithm, dtype, last, **geometry)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "fourier", "staged"])
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_activation_and_statistics_in_the_same_pass(dtype, algorithm, monkeypatch):
+    """Several tiles, slots and chunks; a mean far from 0, and a last tile that the pixels do not fill."""
+    from gcnn_kernels.backends import staged
+
+    monkeypatch.setattr(staged, "WORKSPACE", 1)
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+        for shape in ((3, 3, 8, 9, 7), (18, 3, 8, 1, 1), (18,))
+    )
+    bias += 20
+    options = {"group": "p4m", "algorithm": algorithm, "backend": "triton"}
+    y = gk.group_conv2d(x, weight, bias, **options)
+    for activation, act in (("relu", torch.relu), ("leaky_relu", lambda y: torch.where(y < 0, 0.2 * y, y))):
+        found = gk.group_conv2d(x, weight, bias - 20, activation=activation, **options)
+        right = act(gk.group_conv2d(x, weight, bias - 20, **options).double()).to(dtype)
+        assert error(found, right) <= TOLERANCES[dtype]
+        if dtype == torch.float64:
+            torch.testing.assert_close(found, right, rtol=1e-15, atol=0)
+    found, (mean, var) = conv_with_statistics(
+        False, x, weight, bias, gk.point_group("p4m"), 1, 0, 1, 1, algorithm, "triton"
+    )
+    assert torch.equal(found, y)
+    right_var, right_mean = torch.var_mean(y.double(), (0, 2, 3, 4), correction=0)
+    tolerance = {"rtol": 1e-13 if dtype == torch.float64 else 1e-5, "atol": 0}
+    torch.testing.assert_close(mean.double(), right_mean, **tolerance)
+    torch.testing.assert_close(var.double(), right_var, **tolerance)
 
 
 @pytest.mark.parametrize(("group", "growth"), [("p4", 1.25), ("p4m", 1.5)])
