@@ -289,7 +289,7 @@ void backward_sums(const Map& map, const Norm<A>& norm, const T* grad, const T* 
       map,
       [=](int64_t b, int64_t c) { return std::array<A, 3>{norm.mean[c], norm.scale(b, c), norm.shift(b, c)}; },
       [=, &map] {
-        return [=, &map, sums = Sums<A>(map)](const Piece& piece, int64_t, const auto& p) mutable {
+        return [=, sums = Sums<A>(map)](const Piece& piece, int64_t, const auto& p) mutable {
           const auto mean = p[0], scale = p[1], shift = p[2];
           const T *from = x + piece.offset, *from_grad = grad + piece.offset;
           const A slope = norm.slope;
