@@ -40,15 +40,14 @@ def to_map_format(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def sum_per_map(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """``[B, C, S, H, W]`` -> ``[C]``, summed in ``dtype``, in an order that torch vectorises."""
-    channels = x.shape[1]
-    narrow = 1 < channels < 64 and x.is_cpu and x.is_contiguous(memory_format=torch.channels_last_3d)
-    if not narrow or is_transformed() or not all(type(n) is int for n in x.shape):
+    channels, rows = x.shape[1], x.permute(0, 2, 3, 4, 1)
+    concrete = all(type(n) is int for n in x.shape) and not is_transformed()
+    if not (concrete and x.is_cpu and 1 < channels < 64 and rows.is_contiguous()):
         return x.sum((2, 3, 4), dtype=dtype).sum(0)  # sample by sample first
     # Several pixels as one row, which fills vectors, in parts for the threads.
     pixels = x.numel() // channels
     together = math.gcd(pixels, 16)
-    parts = math.gcd(pixels // together, 32)
-    rows = x.permute(0, 2, 3, 4, 1).reshape(parts, -1, together * channels)
+    rows = rows.reshape(math.gcd(pixels // together, 32), -1, together * channels)
     return rows.sum(1, dtype=dtype).view(-1, channels).sum(0)
 
 
