@@ -119,9 +119,9 @@ def compare(request, benchmark):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    results = config.stash[_RESULTS]
-    if not results:
+    results, notes = config.stash[_RESULTS], config.stash[_NOTES]
+    if not (results or notes):
         return
     terminalreporter.section("gcnn_kernels")
-    for line in (*report.tables(results), *config.stash[_NOTES]):
+    for line in (*(report.tables(results) if results else ()), *notes):
         terminalreporter.line(line)
