@@ -53,9 +53,14 @@ class Program:
         return self.source.hash(), tuple(sorted(self.options.items()))
 
     @property
+    def constants(self) -> dict:
+        """The constant arguments by name."""
+        return {self.source.fn.arg_names[place[0]]: value for place, value in self.source.constants.items()}
+
+    @property
     def of_filters(self) -> bool:
         """Whether a kernel of the staged algorithm works on filters, not on maps."""
-        constants = {self.source.fn.arg_names[place[0]]: value for place, value in self.source.constants.items()}
+        constants = self.constants
         return bool(constants.get("FILTERS")) or (self.name.startswith("scatter_kernel") and constants["K"] > 1)
 
 

@@ -123,5 +123,5 @@ def pytest_terminal_summary(terminalreporter, config):
     if not (results or notes):
         return
     terminalreporter.section("gcnn_kernels")
-    for line in (*(report.tables(results) if results else ()), *notes):
+    for line in (*report.tables(results), *notes):
         terminalreporter.line(line)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from . import nn as layers
 from .functional import ACTIVATION_SLOPES, expand_filters
+from .ops.folded import activate
 
 __all__ = ["to_plain"]
 
@@ -139,9 +140,6 @@ class _Norm(nn.Module):
     def _normalize(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, self.by_batch, eps=self.eps)
 
-    def _activate(self, y: Tensor) -> Tensor:
-        return y if self.slope == 1 else F.leaky_relu(y, self.slope) if self.slope else F.relu(y)
-
 
 class _PlainNorm(_Norm):
     def __init__(self, norm: layers.GroupBatchNorm2d):
@@ -150,7 +148,7 @@ class _PlainNorm(_Norm):
         self.bias = None if norm.bias is None else nn.Parameter(norm.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._activate(self._normalize(x, self.weight, self.bias))
+        return activate(self._normalize(x, self.weight, self.bias), self.slope)
 
 
 class _PlainConditionalNorm(_Norm):
@@ -161,7 +159,7 @@ class _PlainConditionalNorm(_Norm):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         y = self._normalize(x).movedim((0, 1), (-2, -1))
         y = (1 + self.scale(condition)) * y + self.shift(condition)
-        return self._activate(y.movedim((-2, -1), (0, 1)))
+        return activate(y.movedim((-2, -1), (0, 1)), self.slope)
 
 
 def _plain_group_linear(linear: layers.GroupLinear) -> nn.Module:

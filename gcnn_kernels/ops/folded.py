@@ -9,13 +9,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from .._layout import sum_per_map
 from ..backends import choose
 from ..backends.base import Epilogue, accumulator
-from ..backends.norm_formulas import per_map
 from .batching import fold, unfold
 from .conv import GEOMETRY, chosen_kernels, conv_batched, conv_fake, known_problem, of_conv
 from .library import OPS, define
+from .norm import composed_moments
 
 
 def _run(epilogue, x, weight, bias, group, stride, padding, dilation, algorithm, backend, groups=1):
@@ -23,13 +22,14 @@ def _run(epilogue, x, weight, bias, group, stride, padding, dilation, algorithm,
     kernels, folds = chosen_kernels(problem, algorithm, backend)
     if folds and 0 not in problem.out_shape:
         return kernels.conv(problem, x, weight, bias, epilogue)
-    y = _activate(kernels.conv(problem, x, weight, bias), epilogue.slope, inplace=True)
+    y = activate(kernels.conv(problem, x, weight, bias), epilogue.slope, inplace=True)
     if epilogue.wanted:
         epilogue.statistics = choose("norm", y, backend).norm.norm_stats(y)
     return y
 
 
-def _activate(y, slope, inplace=False):
+def activate(y: torch.Tensor, slope: float, inplace: bool = False) -> torch.Tensor:
+    """Negative numbers times the slope; 1 is no activation, 0 is ReLU."""
     return y if slope == 1 else F.leaky_relu(y, slope, inplace) if slope else F.relu(y, inplace)
 
 
@@ -47,7 +47,7 @@ def _activated_fake(x, weight, bias, *geometry_and_slope):
 
 def _composed_activated(x, weight, bias, *geometry_and_slope):
     *geometry, slope = geometry_and_slope
-    return _activate(OPS.conv(x, weight, bias, *geometry), slope)
+    return activate(OPS.conv(x, weight, bias, *geometry), slope)
 
 
 def _save_activated(ctx, inputs, output):
@@ -68,7 +68,7 @@ def _activated_backward(ctx, grad):
 def _activated_batched(info, in_dims, x, weight, bias, *geometry_and_slope):
     *geometry, slope = geometry_and_slope
     y, dim = conv_batched(info, in_dims, x, weight, bias, *geometry)
-    return _activate(y, slope), dim
+    return activate(y, slope), dim
 
 
 # --- statistics ---------------------------------------------------------------------------------------------------
@@ -92,9 +92,8 @@ def _composed_with_statistics(x, weight, bias, *geometry):
 
 
 def _statistics(y):
-    y, count = y.to(accumulator(y.dtype)), y.numel() // y.shape[1]
-    mean = sum_per_map(y, y.dtype) / count
-    return mean, sum_per_map((y - per_map(mean)).square(), y.dtype) / count
+    mean, var, _ = composed_moments(y.to(accumulator(y.dtype)), sync=False)
+    return mean, var
 
 
 def _save_with_statistics(ctx, inputs, output):

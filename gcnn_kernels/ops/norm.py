@@ -85,7 +85,7 @@ def _composed_eval(x, mean, var, weight, bias, eps, slope, backend):
 
 def _composed_train(x, weight, bias, eps, slope, sync, backend, mean=None, var=None):
     """What ``_train`` computes, in differentiable torch operators."""
-    mean, var, count = _composed_moments(x.to(accumulator(x.dtype)), sync)
+    mean, var, count = composed_moments(x.to(accumulator(x.dtype)), sync)
     return _composed_map(x, mean, var, weight, bias, eps, slope), mean.detach(), var.detach(), count
 
 
@@ -99,7 +99,7 @@ def _composed_backward(grad, x, mean, var, weight, bias, count, eps, slope, sync
     map_dtype, dtype = x.dtype, accumulator(x.dtype)
     grad, x, mean, var = grad.to(dtype), x.to(dtype), mean.to(dtype), var.to(dtype)
     if count is not None:
-        mean, var, _ = _composed_moments(x, sync)
+        mean, var, _ = composed_moments(x, sync)
     xhat = _standardised(x, mean, var, eps)
     g = torch.where(_affine(xhat, weight, bias) > 0, grad, slope * grad)
     sum_g, sum_gx = g.sum((2, 3, 4)), (g * xhat).sum((2, 3, 4))
@@ -113,7 +113,7 @@ def _composed_backward(grad, x, mean, var, weight, bias, count, eps, slope, sync
     return gx.to(map_dtype), sum_g, sum_gx
 
 
-def _composed_moments(x, sync):
+def composed_moments(x, sync):
     """Mean, variance and number of the values of each map, over all ranks if ``sync``."""
     count = torch.full((), x.numel() // x.shape[1], dtype=x.dtype, device=x.device)
     total = sum_per_map(x, x.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -17,7 +19,10 @@ def test_programs_of_a_training_run(monkeypatch, tmp_path, capsys):
     found = programs("food101", 64)
     assert len(found) <= 69
     assert not programs("food101", 48).keys() - found.keys()
-    assert len(programs("food101", 37).keys() - found.keys()) <= 2  # of layers for which another algorithm is better
+    # Of one layer, for which another algorithm is better: one for its forward pass, one for its input gradient.
+    others = programs("food101", 37)
+    more = Counter((others[key].name, others[key].constants["ADJOINT"]) for key in others.keys() - found.keys())
+    assert len(more) <= 2 and max(more.values(), default=0) <= 1
     main(["rotmnist", "--more-batches"])
     assert "at batch 64" in capsys.readouterr().out
 
