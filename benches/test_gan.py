@@ -10,7 +10,6 @@ import torch
 from torch.utils._pytree import tree_map_only
 
 from gan.common.distributed import World
-from gan.common.memory import freed_memory_kept
 from gan.common.noise import draw_noise
 from gan.networks import PRESETS, build_discriminator, build_generator
 from gan.objectives import build_loss, zero_centred
@@ -133,5 +132,4 @@ def test_step(compare, case, precision, graphs):
     rounds = ROUNDS[device.current().name]
     timed = contestants.pop("ours")
     mode = "graphed step" if graphs else "step"
-    with freed_memory_kept():  # as in gan.train
-        compare(case, mode, timed, contestants, rounds, precision, d_updates=ours.d_updates, **memory)
+    compare(case, mode, timed, contestants, rounds, precision, d_updates=ours.d_updates, **memory)

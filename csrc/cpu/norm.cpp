@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 namespace {
@@ -19,8 +20,11 @@ using torch::stable::Tensor;
 constexpr int64_t kRowPiece = 16384;   // elements of a piece in channels_last ...
 constexpr int64_t kLeastRows = 64;     // ... and rows, which bound the share of the partial sums in the traffic
 constexpr int64_t kPlanePiece = 4096;  // elements of a piece otherwise
-constexpr int64_t kLeastPeriod = 256;  // few channels are repeated up to this length, to fill the vectors
+constexpr int64_t kLeastPeriod = 256;  // few channels are repeated up to this length, ...
+constexpr int64_t kMostPeriod = 1024;  // ... or further, up to this one, to fill the vectors
+constexpr int64_t kLanes = 16;         // numbers of the longest vector
 constexpr int64_t kPlanePeriod = 64;   // sums of a plane that run side by side
+constexpr int64_t kPivotShare = 16;    // of a piece's rows, one in how many is taken for the pivot
 constexpr int64_t kGrain = 32768;      // elements worth a thread
 
 struct Map {
@@ -65,9 +69,13 @@ struct Same {
   A operator[](int64_t) const { return value; }
 };
 
-// A length after which the channels of a piece repeat, long enough for the vectors.
+// A length after which the channels of a piece repeat.
 int64_t period_of(const Map& map) {
-  return map.channels_last ? (kLeastPeriod + map.channels - 1) / map.channels * map.channels : kPlanePeriod;
+  if (!map.channels_last) return kPlanePeriod;
+  const int64_t least = (kLeastPeriod + map.channels - 1) / map.channels;
+  for (int64_t step = kLanes / std::gcd(kLanes, map.channels); step > 1; step /= 2)
+    if (const int64_t period = (least + step - 1) / step * step * map.channels; period <= kMostPeriod) return period;
+  return least * map.channels;
 }
 
 // The first `channels` values again and again, up to `period`.
@@ -95,18 +103,9 @@ class Sums {
   explicit Sums(const Map& map)
       : channels_(map.channels_last ? map.channels : 1), period_(period_of(map)), sums_(2 * period_) {}
 
-  // term(i, j) is the contribution of element i.
+  // term(i, j) is the contribution of element i, a pair.
   template <typename Term>
-  void one(int64_t size, Term term, double* total) {
-    A* a = sums_.data();
-    std::fill(a, a + period_, A(0));
-    for_each(size, period_, [=](int64_t i, int64_t j) { a[j] += term(i, j); });
-    fold(a, total);
-  }
-
-  // The same for pairs.
-  template <typename Term>
-  void two(int64_t size, Term term, double* first, double* second) {
+  void add(int64_t size, Term term, double* first, double* second) {
     A *a = sums_.data(), *b = a + period_;
     std::fill(a, b + period_, A(0));
     for_each(size, period_, [=](int64_t i, int64_t j) {
@@ -136,17 +135,19 @@ class Sums {
 
 // ---- statistics
 
-// Mean and sum of squared deviations of a piece. The deviations are from the mean rounded to A, whose own error the two
-// sums then correct; the second pass finds the piece in the cache.
+// Mean and sum of squared deviations of a piece. The deviations are from the mean of its first rows, the pivot, and the two sums
+// then correct for its distance d from the mean. Since the pivot's rows, a share s of all n, are part of the result,
+// m2 >= s n d^2, the sum m2 + n d^2 is at most (1 + 1 / s) m2, whatever the map: little can cancel.
 template <typename T, typename A>
 void piece_moments(const T* x, int64_t size, int64_t channels, Sums<A>& sums, std::vector<A>& pivot, double* mean,
                    double* m2) {
   const double count = static_cast<double>(size / channels);
-  sums.one(size, [=](int64_t i, int64_t) { return static_cast<A>(x[i]); }, mean);
-  for (int64_t c = 0; c < channels; ++c) pivot[c] = static_cast<A>(mean[c] / count);
+  const int64_t first = (size / channels + kPivotShare - 1) / kPivotShare;
+  sums.add(first * channels, [=](int64_t i, int64_t) { return std::pair<A, A>(static_cast<A>(x[i]), A(0)); }, mean, m2);
+  for (int64_t c = 0; c < channels; ++c) pivot[c] = static_cast<A>(mean[c] / first);
   repeat(pivot.data(), channels, pivot.size());
   const A* pivots = pivot.data();
-  sums.two(
+  sums.add(
       size,
       [=](int64_t i, int64_t j) {
         const A d = static_cast<A>(x[i]) - pivots[j];
@@ -294,7 +295,7 @@ void backward_sums(const Map& map, const Norm<A>& norm, const T* grad, const T* 
           const T *from = x + piece.offset, *from_grad = grad + piece.offset;
           const A slope = norm.slope;
           double* to = partials + piece.index * 2 * width;
-          sums.two(
+          sums.add(
               piece.size,
               [=](int64_t i, int64_t j) {
                 const A centred = static_cast<A>(from[i]) - mean[j];
