@@ -393,12 +393,11 @@ def _update_running(
     count: int | Tensor,
 ) -> None:
     """By the batch's mean and biased variance, which are of ``count`` values per map."""
-    with torch.no_grad():
-        if running_mean is not None:
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-        if running_var is not None:
-            unbiased = var * (count / (count - 1))
-            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+    if running_mean is not None:
+        running_mean.lerp_(mean.detach().to(running_mean.dtype), momentum)
+    if running_var is not None:
+        unbiased = var.detach() * (count / (count - 1))
+        running_var.lerp_(unbiased.to(running_var.dtype), momentum)
 
 
 def group_linear(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import cast
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 
@@ -17,7 +17,7 @@ def joined_shape(shape: Sequence[int], cosets: int) -> tuple[int, ...]:
     return (batch, channels // cosets, slots * cosets, *size)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ConvProblem:
     """One convolution, as far as kernels and cost models need to know it.
 
@@ -47,14 +47,14 @@ class ConvProblem:
     device: torch.device
     groups: int = 1
     cosets: int = 1
-    _hash: int | None = field(default=None, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         """That of the fields, kept: every call looks its tables up by the problem."""
-        if self._hash is None:
-            values = tuple(getattr(self, f.name) for f in fields(self) if f.compare)
-            object.__setattr__(self, "_hash", hash(values))
-        return cast(int, self._hash)
+        return hash(tuple(getattr(self, f.name) for f in fields(self)))
 
     @classmethod
     def of(
@@ -111,7 +111,7 @@ class ConvProblem:
     def in_shape(self) -> tuple[int, ...]:
         return (self.batch, self.in_channels, self.in_slots, *self.in_size)
 
-    @property
+    @cached_property
     def out_shape(self) -> tuple[int, ...]:
         return (self.batch, self.out_channels, self.group.order, *self.out_size)
 
@@ -119,7 +119,7 @@ class ConvProblem:
     def weight_shape(self) -> tuple[int, ...]:
         return (self.out_channels, self.in_channels // self.groups, self.in_slots, self.kernel, self.kernel)
 
-    @property
+    @cached_property
     def adjoint(self) -> bool:
         """Whether the map computed is the input's gradient, from that of the output."""
         return self.op == "conv_input_grad"
@@ -130,7 +130,7 @@ class ConvProblem:
         maps_in = self.in_channels if self.in_slots == 1 else self.in_channels // self.cosets
         return 1 < self.groups == maps_in == self.out_channels // self.cosets
 
-    @property
+    @cached_property
     def computed_shape(self) -> tuple[int, ...]:
         """The shape of the map computed by "conv" or "conv_input_grad", its cosets being slots."""
         if self.adjoint and self.in_slots == 1:
