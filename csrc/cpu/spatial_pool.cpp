@@ -3,6 +3,7 @@
 // A row of windows is [width, channels] in channels_last, and the two rows of pixels that it covers [2 * width, channels];
 // a contiguous map has more rows, of one channel. Vectors lie along channels, or along pixels where there is one channel.
 // A run of channels is widened to whole vectors where that reads nothing outside and writes only what is written again.
+// These are AVX2's: runs begin anywhere, and of longer vectors most would lie in two lines of the cache.
 
 #include "simd.h"
 
@@ -11,7 +12,7 @@ namespace {
 using torch::stable::Tensor;
 
 constexpr int64_t kBlock = 1024;   // numbers that stay in the first-level cache
-constexpr int64_t kVector = 16;    // what runs are widened to multiples of
+constexpr int64_t kVector = 8;     // what runs are widened to multiples of
 constexpr int64_t kAhead = 4096;   // numbers from where a row is read to where it is fetched
 constexpr int64_t kLine = 64;      // bytes that are fetched at once
 constexpr int64_t kGrain = 32768;  // elements of the map worth a thread
@@ -34,7 +35,7 @@ struct Block {
 template <typename Body>
 void for_each_block(const Windows& w, const Body& body) {
   const int64_t run = std::clamp<int64_t>(w.channels, 1, kBlock), count = kBlock / run;
-  parallel_simd(w.rows, kGrain / std::max<int64_t>(2 * w.line(), 1), [=](int64_t first, int64_t last) {
+  parallel_simd<gcnn::Isa::avx2>(w.rows, kGrain / std::max<int64_t>(2 * w.line(), 1), [=](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       for (int64_t i = 0; i < w.width; i += count) {
         for (int64_t c = 0; c < w.channels; c += run) {
@@ -60,6 +61,8 @@ void for_each_run(const Windows& w, const Block& block, int64_t end, const Body&
       body(Constant<1>{}, i * block.run, pixel, block.run);
     } else if (widened == kVector) {
       body(Constant<1>{}, i * block.run, pixel, Constant<kVector>{});
+    } else if (widened == 2 * kVector) {
+      body(Constant<1>{}, i * block.run, pixel, Constant<2 * kVector>{});
     } else {
       body(Constant<1>{}, i * block.run, pixel, widened);
     }
