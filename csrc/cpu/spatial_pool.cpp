@@ -100,6 +100,8 @@ void max_over_windows(const Windows& w, const T* x, T* value, uint8_t* index) {
         __builtin_prefetch(x + pixel + i);
         __builtin_prefetch(x + pixel + w.line() + i);
       }
+      for (int64_t i = kAhead / 4; i < kAhead / 4 + w.channels; i += kLine / sizeof(T))
+        __builtin_prefetch(value + block.window + number + i, 1);
       max_of_run<step.value>(x + pixel, w.channels, w.line(), n, best + number, where + number);
     });
     T* to = value + block.window;
@@ -126,6 +128,10 @@ void scatter(const Windows& w, const Bits* grad, const uint8_t* index, Bits* map
     for (int64_t j = 0; j < block.count * block.run; ++j) corner[j] = index[block.window + j];
     const int64_t end = block.run == w.channels ? block.pixel + (2 * block.count - 1) * w.channels : 0;
     for_each_run(w, block, end, [&](auto step, int64_t from, int64_t pixel, auto n) {
+      for (int64_t i = kAhead / 2; i < kAhead / 2 + 2 * w.channels; i += kLine / sizeof(Bits)) {
+        __builtin_prefetch(map + pixel + i, 1);
+        __builtin_prefetch(map + pixel + w.line() + i, 1);
+      }
       for (int which = 0; which < 4; ++which) {
         Bits* to = map + pixel + which / 2 * w.line() + which % 2 * w.channels;
         scatter_run<step.value>(number + from, corner + from, Bits(which), n, to);

@@ -21,11 +21,11 @@ class Layer(nn.Module):
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        proxies = [a for a in (*args, *kwargs.values()) if isinstance(a, fx.Proxy)]
-        if proxies:
-            tracer: Any = proxies[0].tracer
-            return tracer.create_proxy("call_module", tracer.path_of_module(self), args, kwargs)
-        if torch.onnx.is_in_onnx_export():
+        for a in (*args, *kwargs.values()):
+            if isinstance(a, fx.Proxy):
+                tracer: Any = a.tracer
+                return tracer.create_proxy("call_module", tracer.path_of_module(self), args, kwargs)
+        if torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
             # No error: the exporter would only try another way, and fail there without this.
             warnings.warn(
                 f"ONNX has no operator for {type(self).__name__}: export gcnn_kernels.to_plain(network) in its place",

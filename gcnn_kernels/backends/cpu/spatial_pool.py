@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._layout import map_format
 from ..compiled import dense, dense_like
 
 
@@ -19,14 +18,14 @@ class CpuSpatialPool:
 
     def spatial_max(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x, channels_last = dense(x)
-        value = _empty_like(x, x.dtype, x.shape[3] // 2, x.shape[4] // 2)
+        value = _empty(x, x.dtype, x.shape[3] // 2, x.shape[4] // 2, channels_last)
         index = torch.empty_like(value, dtype=torch.uint8)
         self.kernels.spatial_max(x, channels_last, value, index)
         return value, index
 
     def spatial_max_scatter(self, grad: Tensor, index: Tensor) -> Tensor:
         index, channels_last = dense(index)
-        x = _empty_like(index, grad.dtype, 2 * index.shape[3], 2 * index.shape[4])
+        x = _empty(index, grad.dtype, 2 * index.shape[3], 2 * index.shape[4], channels_last)
         self.kernels.spatial_max_scatter(dense_like(grad, index), index, channels_last, x)
         return x
 
@@ -37,5 +36,6 @@ class CpuSpatialPool:
         return value
 
 
-def _empty_like(x, dtype, height, width):
-    return torch.empty((*x.shape[:3], height, width), dtype=dtype, device=x.device, memory_format=map_format(x))
+def _empty(x, dtype, height, width, channels_last):
+    memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
+    return torch.empty((*x.shape[:3], height, width), dtype=dtype, memory_format=memory_format)
