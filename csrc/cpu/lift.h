@@ -179,6 +179,8 @@ static void lift_items(const LiftJob<T>& job, int64_t begin, int64_t end, T* scr
                      : job.cin == 3 ? (is_narrow ? lift_entry<3, narrow, 1, T> : lift_entry<3, GCNN_VECTOR_BYTES, 1, T>)
                                     : lift_entry<0, GCNN_VECTOR_BYTES, 1, T>;
   const int64_t slot = job.out_h * job.out_w * job.cout;
+  // The next run's place is fetched where a map is too large to be in a cache.
+  const int64_t ahead = G::out_slots * slot * static_cast<int64_t>(sizeof(T)) > (4 << 20) ? job.columns * job.cout : 0;
   for (int64_t item = begin; item < end; ++item) {
     run.read(job, sizes, item);
     T* y = job.y + run.place_in_output(job, slot);
@@ -196,7 +198,12 @@ static void lift_items(const LiftJob<T>& job, int64_t begin, int64_t end, T* scr
         continue;
       }
     entry(job, run, 0, run.sums, 0);
-    for (int h = 0; h < G::out_slots; ++h) copy(run.sums, run.size * job.cout, y + h * slot);
+    const int64_t count = run.size * job.cout;
+    for (int h = 0; h < G::out_slots; ++h) {
+      T* to = y + h * slot;
+      copy(run.sums, count, to);
+      for (int64_t i = 0; i < ahead; i += 64 / sizeof(T)) __builtin_prefetch(to + count + i, 1);
+    }
   }
 }
 

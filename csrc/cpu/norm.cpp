@@ -43,7 +43,8 @@ struct Pieces {
   explicit Pieces(const Map& map)
       : lines(map.channels_last ? map.batch : map.batch * map.channels),
         length(map.channels_last ? map.plane * map.channels : map.plane),
-        size(map.channels_last ? std::max(kRowPiece / map.channels, kLeastRows) * map.channels : kPlanePiece),
+        size(map.channels_last ? std::max(kRowPiece / map.channels / kLanes * kLanes, kLeastRows) * map.channels
+                               : kPlanePiece),
         per_line((length + size - 1) / size) {}
 
   int64_t count() const { return lines * per_line; }
