@@ -57,8 +57,10 @@ def slots(name: str, value: torch.Tensor, dim: int, group: PointGroup) -> None:
 
 def pair(name: str, value: Any, least: int) -> tuple[int, int]:
     """A whole number or a sequence of one or two, as a pair of ints; every one at least ``least``."""
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= least:
+        return value  # what the layers pass, in every call
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    if len(values) not in (1, 2) or not _are_whole(values):
+    if len(values) not in (1, 2) or not all(map(_is_whole, values)):
         raise TypeError(f"{name}: expected an int or a pair of ints, got {value!r}")
     if min(values) < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
@@ -67,7 +69,7 @@ def pair(name: str, value: Any, least: int) -> tuple[int, int]:
 
 def whole(name: str, value: Any, least: int) -> int:
     """A whole number, at least ``least``, as an int."""
-    if not _are_whole((value,)):
+    if not _is_whole(value):
         raise TypeError(f"{name}: expected an int, got {value!r}")
     if value < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
@@ -82,9 +84,6 @@ def square(name: str, value: Any) -> int:
     return height
 
 
-def _are_whole(values: tuple[object, ...]) -> bool:
-    """Ints, or numpy's, which torch takes for sizes too."""
-    for value in values:  # a loop, not all(): every call of a layer comes here
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            return False
-    return True
+def _is_whole(value: object) -> bool:
+    """An int or one of numpy's, which torch takes for sizes too."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -204,8 +204,10 @@ def group_conv_transpose2d(
 
 def _operator(activation: str | None) -> tuple[Any, tuple[float, ...]]:
     """The operator of a convolution, and what it takes after all else."""
+    if activation is None:
+        return OPS.conv, ()
     checks.one_of("activation", activation, tuple(ACTIVATION_SLOPES))
-    return (OPS.conv, ()) if activation is None else (OPS.conv_activated, (ACTIVATION_SLOPES[activation],))
+    return OPS.conv_activated, (ACTIVATION_SLOPES[activation],)
 
 
 def _lifting(x: Tensor, weight: Tensor, bias: Tensor | None, point: PointGroup, *options: Any) -> tuple[Any, ...]:
