@@ -13,8 +13,9 @@ using torch::stable::Tensor;
 
 constexpr int64_t kBlock = 1024;   // numbers that stay in the first-level cache
 constexpr int64_t kVector = 8;     // what runs are widened to multiples of
-constexpr int64_t kAhead = 4096;   // numbers from where a row is read to where it is fetched
+constexpr int64_t kAhead = 4096;   // numbers from where a map is read or written to where it is fetched, at least
 constexpr int64_t kLine = 64;      // bytes that are fetched at once
+constexpr int kSecondLevel = 2;    // cache, in __builtin_prefetch
 constexpr int64_t kGrain = 32768;  // elements of the map worth a thread
 
 struct Windows {
@@ -25,6 +26,9 @@ struct Windows {
     (channels_last ? channels : rows) *= windows.size(1);
   }
   int64_t line() const { return 2 * width * channels; }  // from a pixel to the one below
+
+  // Along long rows, else at the same place of another two rows: both of them are fetched when these two are read.
+  int64_t ahead() const { return line() > 4 * kAhead ? kAhead : (kAhead / (2 * line()) + 1) * 2 * line(); }
 };
 
 // `count` windows side by side, `run` of their channels: where they begin, among the windows and in the map.
@@ -91,14 +95,14 @@ void max_of_run(const T* x, int64_t right, int64_t below, N n, A* best, int32_t*
 
 template <typename T, typename A>
 void max_over_windows(const Windows& w, const T* x, T* value, uint8_t* index) {
-  const int64_t readable = 2 * w.rows * w.line() - w.line() - w.channels;
+  const int64_t readable = 2 * w.rows * w.line() - w.line() - w.channels, ahead = w.ahead();
   for_each_block(w, [=](const Block& block) {
     A best[kBlock + kVector];
     int32_t where[kBlock + kVector];
     for_each_run(w, block, readable, [&](auto step, int64_t number, int64_t pixel, auto n) {
-      for (int64_t i = kAhead; i < kAhead + 2 * w.channels; i += kLine / sizeof(T)) {
-        __builtin_prefetch(x + pixel + i);
-        __builtin_prefetch(x + pixel + w.line() + i);
+      for (int64_t i = ahead; i < ahead + 2 * w.channels; i += kLine / sizeof(T)) {
+        __builtin_prefetch(x + pixel + i, 0, kSecondLevel);
+        __builtin_prefetch(x + pixel + w.line() + i, 0, kSecondLevel);
       }
       for (int64_t i = kAhead / 4; i < kAhead / 4 + w.channels; i += kLine / sizeof(T))
         __builtin_prefetch(value + block.window + number + i, 1);
@@ -121,6 +125,7 @@ void scatter_run(const Bits* number, const Bits* corner, Bits which, N n, Bits* 
 
 template <typename Bits>
 void scatter(const Windows& w, const Bits* grad, const uint8_t* index, Bits* map) {
+  const int64_t ahead = w.ahead();
   for_each_block(w, [=](const Block& block) {
     Bits number[kBlock + kVector], corner[kBlock + kVector];
     std::copy_n(grad + block.window, block.count * block.run, number);
@@ -128,7 +133,7 @@ void scatter(const Windows& w, const Bits* grad, const uint8_t* index, Bits* map
     for (int64_t j = 0; j < block.count * block.run; ++j) corner[j] = index[block.window + j];
     const int64_t end = block.run == w.channels ? block.pixel + (2 * block.count - 1) * w.channels : 0;
     for_each_run(w, block, end, [&](auto step, int64_t from, int64_t pixel, auto n) {
-      for (int64_t i = kAhead / 2; i < kAhead / 2 + 2 * w.channels; i += kLine / sizeof(Bits)) {
+      for (int64_t i = ahead; i < ahead + 2 * w.channels; i += kLine / sizeof(Bits)) {
         __builtin_prefetch(map + pixel + i, 1);
         __builtin_prefetch(map + pixel + w.line() + i, 1);
       }
