@@ -137,8 +137,8 @@ class Sums {
 // ---- statistics
 
 // Mean and sum of squared deviations of a piece. The deviations are from the mean of its first rows, the pivot, and the two sums
-// then correct for its distance d from the mean. Since the pivot's rows, a share s of all n, are part of the result,
-// m2 >= s n d^2, the sum m2 + n d^2 is at most (1 + 1 / s) m2, whatever the map: little can cancel.
+// then correct for its distance d from the mean. The pivot's rows, a share s of all n, are part of the result, m2 >= s n d^2,
+// so the sum m2 + n d^2 is at most (1 + 1 / s) m2 whatever the map: little can cancel.
 template <typename T, typename A>
 void piece_moments(const T* x, int64_t size, int64_t channels, Sums<A>& sums, std::vector<A>& pivot, double* mean,
                    double* m2) {

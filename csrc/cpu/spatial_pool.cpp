@@ -28,7 +28,10 @@ struct Windows {
   int64_t line() const { return 2 * width * channels; }  // from a pixel to the one below
 
   // Along long rows, else at the same place of another two rows: both of them are fetched when these two are read.
-  int64_t ahead() const { return line() > 4 * kAhead ? kAhead : (kAhead / (2 * line()) + 1) * 2 * line(); }
+  int64_t ahead() const {
+    const int64_t rows = std::max<int64_t>(2 * line(), 1);
+    return line() > 4 * kAhead ? kAhead : (kAhead / rows + 1) * rows;
+  }
 };
 
 // `count` windows side by side, `run` of their channels: where they begin, among the windows and in the map.
