@@ -56,21 +56,21 @@ class PointGroup:
     rotations: int
     reflections: bool
 
-    @cached_property
+    @property
     def order(self) -> int:
         return self.rotations * (2 if self.reflections else 1)
 
-    @cached_property
+    @property
     def on_grid(self) -> bool:
         """Whether every element permutes the pixels of a square grid, so that equivariance is exact."""
         return 4 % self.rotations == 0
 
-    @cached_property
+    @property
     def cosets(self) -> int:
         """The index of ``grid_subgroup``: 1 for groups on the grid, 2 for c8 and d8, 4 for c16."""
         return self.rotations // math.gcd(self.rotations, 4)
 
-    @cached_property
+    @property
     def grid_subgroup(self) -> PointGroup:
         """The largest subgroup that permutes the grid.
 

@@ -41,12 +41,7 @@ def choose(operation: str, x: torch.Tensor, backend: str) -> Backend:
         ValueError: if there is no backend of that name.
         RuntimeError: if the backend named cannot serve, or none can; the message says why.
     """
-    return _choose_for_tensors(operation, x.device, x.dtype, backend)
-
-
-@lru_cache(maxsize=1024)
-def _choose_for_tensors(operation: str, device: torch.device, dtype: torch.dtype, backend: str) -> Backend:
-    return _choose(operation, device, dtype, backend, lambda: f"{operation} on a {dtype} tensor on {device}")
+    return _choose(operation, x.device, x.dtype, backend, lambda: f"{operation} on a {x.dtype} tensor on {x.device}")
 
 
 @lru_cache(maxsize=1024)
