@@ -57,8 +57,6 @@ def slots(name: str, value: torch.Tensor, dim: int, group: PointGroup) -> None:
 
 def pair(name: str, value: Any, least: int) -> tuple[int, int]:
     """A whole number or a sequence of one or two, as a pair of ints; every one at least ``least``."""
-    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= least:
-        return value  # what the layers pass, in every call
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if len(values) not in (1, 2) or not all(map(_is_whole, values)):
         raise TypeError(f"{name}: expected an int or a pair of ints, got {value!r}")

@@ -15,7 +15,7 @@ constexpr int64_t kBlock = 1024;   // numbers that stay in the first-level cache
 constexpr int64_t kVector = 8;     // what runs are widened to multiples of
 constexpr int64_t kAhead = 4096;   // numbers from where a map is read or written to where it is fetched, at least
 constexpr int64_t kLine = 64;      // bytes that are fetched at once
-constexpr int kSecondLevel = 2;    // cache, in __builtin_prefetch
+constexpr int kFirstLevel = 3, kSecondLevel = 2;  // caches, in __builtin_prefetch
 constexpr int64_t kGrain = 32768;  // elements of the map worth a thread
 
 struct Windows {
@@ -76,6 +76,15 @@ void for_each_run(const Windows& w, const Block& block, int64_t end, const Body&
   }
 }
 
+// The pixels of one window, all channels, to be read (0) or written (1).
+template <int WRITTEN, int LEVEL, typename T>
+void fetch(const Windows& w, const T* window) {
+  for (int64_t i = 0; i < 2 * w.channels; i += kLine / sizeof(T)) {
+    __builtin_prefetch(window + i, WRITTEN, LEVEL);
+    __builtin_prefetch(window + w.line() + i, WRITTEN, LEVEL);
+  }
+}
+
 template <int STEP, typename N, typename T, typename A>
 void max_of_run(const T* x, int64_t right, int64_t below, N n, A* best, int32_t* where) {
 #pragma omp simd
@@ -103,10 +112,7 @@ void max_over_windows(const Windows& w, const T* x, T* value, uint8_t* index) {
     A best[kBlock + kVector];
     int32_t where[kBlock + kVector];
     for_each_run(w, block, readable, [&](auto step, int64_t number, int64_t pixel, auto n) {
-      for (int64_t i = ahead; i < ahead + 2 * w.channels; i += kLine / sizeof(T)) {
-        __builtin_prefetch(x + pixel + i, 0, kSecondLevel);
-        __builtin_prefetch(x + pixel + w.line() + i, 0, kSecondLevel);
-      }
+      fetch<0, kSecondLevel>(w, x + pixel + ahead);
       for (int64_t i = kAhead / 4; i < kAhead / 4 + w.channels; i += kLine / sizeof(T))
         __builtin_prefetch(value + block.window + number + i, 1);
       max_of_run<step.value>(x + pixel, w.channels, w.line(), n, best + number, where + number);
@@ -136,10 +142,7 @@ void scatter(const Windows& w, const Bits* grad, const uint8_t* index, Bits* map
     for (int64_t j = 0; j < block.count * block.run; ++j) corner[j] = index[block.window + j];
     const int64_t end = block.run == w.channels ? block.pixel + (2 * block.count - 1) * w.channels : 0;
     for_each_run(w, block, end, [&](auto step, int64_t from, int64_t pixel, auto n) {
-      for (int64_t i = ahead; i < ahead + 2 * w.channels; i += kLine / sizeof(Bits)) {
-        __builtin_prefetch(map + pixel + i, 1);
-        __builtin_prefetch(map + pixel + w.line() + i, 1);
-      }
+      fetch<1, kFirstLevel>(w, map + pixel + ahead);
       for (int which = 0; which < 4; ++which) {
         Bits* to = map + pixel + which / 2 * w.line() + which % 2 * w.channels;
         scatter_run<step.value>(number + from, corner + from, Bits(which), n, to);

@@ -116,8 +116,7 @@ class SpatialMaxPool2d(_Pool):
 
     def _on_planes(self, x: torch.Tensor) -> torch.Tensor:
         # Torch's kernel for CPUs is good at many channels only, and keeps an index of 8 bytes.
-        two_by_two = self.kernel_size == self.stride == 2 and not (self.padding or x.shape[-2] % 2 or x.shape[-1] % 2)
-        if not (x.is_cpu and two_by_two):
+        if x.device.type != "cpu" or self.stride != 2 or self.padding or self._windows(x) != (2, 2):
             return super()._on_planes(x)
         if x.dim() == 5:
             return OPS.spatial_max(x, "auto")[0]
